@@ -1,0 +1,191 @@
+"""The immutable object: bytes, parsed on first access.
+
+Bytes are what the store keeps, what the wire sends and what informers share; most objects pass through a process without
+anyone reading a field. The stored form is JSON that starts with `{"metadata":{` and has no resourceVersion; the revision
+is spliced in when the object is served, so that it can be assigned without encoding again.
+
+Read next: `kastra.client.interface`, which hands these out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import orjson
+
+from .meta import ObjectRef, find_condition
+
+_PREFIX = b'{"metadata":{'
+
+
+def encode_stored(data: Mapping[str, Any]) -> bytes:
+    """`data` in stored form: `metadata` first, no resourceVersion. The result is an exact-size copy.
+
+    Raises:
+        ValueError: there is no metadata with a name, or a value that JSON can't hold.
+    """
+    metadata = {key: value for key, value in data["metadata"].items() if key != "resourceVersion"}
+    if not metadata.get("name"):
+        raise ValueError("an object without metadata.name can't be stored")
+    ordered = {"metadata": metadata, "apiVersion": data["apiVersion"], "kind": data["kind"]}
+    for key, value in data.items():
+        if key not in ordered:
+            ordered[key] = value
+    # orjson over-allocates its result; a copy of exact size is what a cache of many should hold.
+    return bytes(bytearray(orjson.dumps(ordered)))
+
+
+def with_revision(stored: bytes, revision: int) -> bytes:
+    """Stored form to served form: the resourceVersion spliced in as the first key of metadata."""
+    return b'%b"resourceVersion":"%d",%b' % (_PREFIX, revision, stored[len(_PREFIX) :])
+
+
+class Object:
+    """One object at one revision, immutable. Attribute access parses once and caches.
+
+    Never change what `data`, `spec` or `status` return: they are shared. `to_dict()` gives a copy to change.
+    """
+
+    __slots__ = ("_data", "_raw", "_revision", "_stored")
+
+    def __init__(self, stored: bytes, revision: int) -> None:
+        self._stored: bytes | None = stored
+        self._revision = revision
+        self._raw: bytes | None = None
+        self._data: dict[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> Self:
+        """An object from its served form, as a remote server sends it."""
+        self = cls.__new__(cls)
+        self._stored, self._revision, self._raw, self._data = None, -1, raw, None
+        return self
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """An object from parsed form; `data` is encoded at once, so later changes to it don't show."""
+        return cls.from_json(orjson.dumps(data))
+
+    @property
+    def raw(self) -> bytes:
+        """The object as JSON, with its resourceVersion."""
+        if self._raw is None:
+            assert self._stored is not None
+            return with_revision(self._stored, self._revision)
+        return self._raw
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The parsed object; shared, not to be changed."""
+        if self._data is None:
+            if self._stored is not None:
+                self._data = orjson.loads(self._stored)
+                assert self._data is not None
+                self._data["metadata"]["resourceVersion"] = str(self._revision)
+            else:
+                assert self._raw is not None
+                self._data = orjson.loads(self._raw)
+        return self._data  # type: ignore[return-value] # orjson.loads is Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """A fresh parse, the caller's own to change."""
+        parsed: dict[str, Any] = orjson.loads(self.raw)
+        return parsed
+
+    @property
+    def api_version(self) -> str:
+        """`group/version`."""
+        return self.data.get("apiVersion", "")
+
+    @property
+    def kind(self) -> str:
+        """The kind, as in the manifest."""
+        return self.data.get("kind", "")
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """ObjectMeta."""
+        return self.data.get("metadata") or {}
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return self.metadata.get("name", "")
+
+    @property
+    def namespace(self) -> str:
+        """metadata.namespace; empty for cluster-scoped objects."""
+        return self.metadata.get("namespace", "")
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid."""
+        return self.metadata.get("uid", "")
+
+    @property
+    def resource_version(self) -> str:
+        """metadata.resourceVersion, a decimal."""
+        return self.metadata.get("resourceVersion", "")
+
+    @property
+    def generation(self) -> int:
+        """metadata.generation; 0 for kinds that have none."""
+        return self.metadata.get("generation", 0)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """metadata.labels."""
+        return self.metadata.get("labels") or {}
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """metadata.annotations."""
+        return self.metadata.get("annotations") or {}
+
+    @property
+    def owner_references(self) -> Sequence[Mapping[str, Any]]:
+        """metadata.ownerReferences."""
+        return self.metadata.get("ownerReferences") or ()
+
+    @property
+    def finalizers(self) -> Sequence[str]:
+        """metadata.finalizers."""
+        return self.metadata.get("finalizers") or ()
+
+    @property
+    def deleting(self) -> bool:
+        """Whether deletion was asked for and finalizers still hold the object."""
+        return "deletionTimestamp" in self.metadata
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The desired state."""
+        return self.data.get("spec") or {}
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """The observed state."""
+        return self.data.get("status") or {}
+
+    @property
+    def ref(self) -> ObjectRef:
+        """This object's address. The kind carries its group, so that it is unambiguous."""
+        group = self.api_version.rpartition("/")[0]
+        return ObjectRef(f"{self.kind}.{group}" if group else self.kind, self.name, self.namespace)
+
+    def condition(self, type_: str) -> Mapping[str, Any] | None:
+        """The status condition of that type, or None."""
+        return find_condition(self.status.get("conditions"), type_)
+
+    def is_condition_true(self, type_: str) -> bool:
+        """Whether that condition is there and True."""
+        condition = self.condition(type_)
+        return condition is not None and condition.get("status") == "True"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Object) and self.data == other.data
+
+    def __hash__(self) -> int:
+        return hash((self.uid, self.resource_version))
+
+    def __repr__(self) -> str:
+        return f"<Object {self.kind} {self.namespace + '/' if self.namespace else ''}{self.name} @{self.resource_version}>"

@@ -1,0 +1,62 @@
+"""What the writer thread accepts: operations that know how to become SQL.
+
+`kastra.sql.writer` runs every write of the process on one thread and commits many at once. It knows nothing of objects,
+revisions or journals: whoever writes implements `Operation`. The store's objects and the engine's journal both do, so a
+step's record and an object's update can share one durable commit (rulings A4). Read next: `kastra.sql.writer`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Durability = Literal["power", "process"]
+"""`power`: on disk before acknowledged (synchronous=FULL). `process`: survives kill -9, not power loss (NORMAL)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement with its parameters.
+
+    Args:
+        sql: a constant text; statements of equal text in one batch may be executed together.
+        parameters: int, float, str, bytes or None. Never bytearray or memoryview; text without NUL.
+        expect: number of rows that must be changed, else the operation fails with `GuardFailed`; None for any.
+    """
+
+    sql: str
+    parameters: Sequence[Any] = ()
+    expect: int | None = None
+
+
+class GuardFailed(Exception):
+    """A statement changed another number of rows than it must: somebody else owns the row now (fencing)."""
+
+
+class Overlay(dict[Any, Any]):
+    """State of the batch being prepared, shared by its operations: what earlier ones will have changed when it commits.
+
+    Each operation keeps its own keys (a tuple whose first item names its module). The writer discards the overlay after
+    the batch, whatever its outcome.
+    """
+
+
+class Operation(Protocol):
+    """A write in four steps, all called on the writer thread."""
+
+    durability: Durability
+
+    def prepare(self, overlay: Overlay) -> Sequence[Statement]:
+        """The statements of this write, given what precedes it in the batch. May be called again after a failed batch.
+
+        Raises:
+            Exception: any; this operation alone fails with it, its neighbours commit.
+        """
+        ...
+
+    def committed(self) -> None:
+        """The statements are durable."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """They are not, and never will be."""
+        ...
