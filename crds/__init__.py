@@ -1,0 +1,1 @@
+"""The CustomResourceDefinitions of the built-in kinds, read through importlib.resources."""

@@ -1,0 +1,1 @@
+"""The agent loop, networks of agents, and what builds them from declarations."""

@@ -1,0 +1,1 @@
+"""The vocabulary of objects: metadata, errors, patches, selectors, server-side apply. Pure: no input or output."""

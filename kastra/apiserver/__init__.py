@@ -1,0 +1,1 @@
+"""The semantics of the Kubernetes API over a storage."""

@@ -1,0 +1,1 @@
+"""The one way to objects, in process or over HTTP."""

@@ -1,0 +1,1 @@
+"""Durable execution: a graph interpreted from a declaration, journaled by path."""

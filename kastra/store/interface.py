@@ -98,7 +98,9 @@ class StoreWatch(Protocol):
 
     def __aiter__(self) -> AsyncIterator[StoreEvent]: ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Free the watch; nothing more is delivered."""
+        ...
 
 
 class Storage(Protocol):

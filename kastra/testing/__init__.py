@@ -1,0 +1,1 @@
+"""For tests, ours and those of extension authors: virtual time, a control plane in memory."""

@@ -1,0 +1,1 @@
+"""What agents can call: Python functions, HTTP endpoints, processes."""

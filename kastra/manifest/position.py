@@ -1,0 +1,89 @@
+"""Where in a file does a field stand?
+
+A decoded document comes with the place of every key and value, by path. A path is a tuple of keys and indices; in errors it
+is written the Kubernetes way, `spec.steps[0].agent` or `metadata.annotations[example.com/x]`. Read next:
+`kastra.manifest.decode`, which records the places.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+PathTuple = tuple[str | int, ...]
+
+_SEGMENT = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
+
+
+class Mark(NamedTuple):
+    """A place in a text; both count from 1, columns in characters."""
+
+    line: int
+    column: int
+
+
+START = Mark(1, 1)
+"""Where a file begins: the place of what has no better one."""
+
+
+class Place(NamedTuple):
+    """Where a field stands: its key (the value itself for list items and the document) and its value."""
+
+    key: Mark
+    value: Mark
+    length: int
+    """Characters of the value if it is a scalar on one line, else 0."""
+
+
+class Positions:
+    """The places of one document's fields."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, places: Mapping[PathTuple, Place]) -> None:
+        self._places = places
+
+    def find(self, path: PathTuple) -> tuple[Place, bool]:
+        """The place of `path` and True, or of its nearest ancestor that stands in the text and False."""
+        exact = True
+        while path and path not in self._places:
+            path, exact = path[:-1], False
+        return self._places.get(path, Place(START, START, 0)), exact
+
+    def shifted(self, prefix: PathTuple) -> "Positions":
+        """The positions of the part of the document below `prefix`, as a document of its own."""
+        size = len(prefix)
+        return Positions({path[size:]: place for path, place in self._places.items() if path[:size] == prefix})
+
+    def moved(self, renames: Mapping[PathTuple, PathTuple]) -> "Positions":
+        """These positions, also found under new paths: `renames` maps an old prefix to the new one."""
+        places = dict(self._places)
+        for old, new in renames.items():
+            size = len(old)
+            for path, place in self._places.items():
+                if path[:size] == old:
+                    places.setdefault(new + path[size:], place)
+        return Positions(places)
+
+
+def parse_path(text: str) -> PathTuple:
+    """A Kubernetes field path as a tuple: `spec.steps[0].agent` as (`spec`, `steps`, 0, `agent`)."""
+    path: list[str | int] = []
+    for bracketed, name in _SEGMENT.findall(text):
+        if name:
+            path.append(name)
+        else:
+            path.append(int(bracketed) if bracketed.isdigit() else bracketed.strip("\"'"))
+    return tuple(path)
+
+
+def format_path(path: PathTuple) -> str:
+    """The inverse of `parse_path`; keys that are no plain names are put in brackets."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif re.fullmatch(r"[A-Za-z0-9_$-]+", part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part}]"
+    return text
