@@ -1,0 +1,119 @@
+"""Settings: one frozen object from defaults, a file, the environment and flags, in rising order of precedence.
+
+The file is `kastra.toml` in the project folder (the nearest folder upwards that has one, or `.kastra/`), the environment
+variables are `KASTRA_<NAME>`. Nothing reads settings while running: `kastra.app` hands each part what it needs.
+
+Read next: `kastra.app.composition`.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "kastra.toml"
+DATA_FOLDER = ".kastra"
+STORE_NAME = "kastra.db"
+
+
+class ConfigError(ValueError):
+    """A setting can't be used; the message names it, where it stands and what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set.
+
+    Args:
+        project: the folder whose `controllers/` and tool modules are used.
+        data: the folder of the store, its key and its endpoint file; `.kastra` in the project by default.
+        driver: `libsql` or `sqlite3`; empty for what the file was made with, or what is installed.
+        workers: objects of one kind reconciled at the same time.
+        concurrent_runs: Runs executing at the same time; more wait in order.
+        default_model: `provider/name` used by Agents that nothing else gives a model; empty for none.
+        lock_timeout: seconds to wait for another process to let go of the store.
+        grace: seconds that running steps get to finish when the process is asked to stop.
+        allow_private_hosts: host names and networks that outbound calls may reach although they are private.
+        log_level: for the structured log on standard error.
+    """
+
+    project: Path = field(default_factory=Path.cwd)
+    data: Path = Path(DATA_FOLDER)
+    driver: str = ""
+    workers: int = 4
+    concurrent_runs: int = 64
+    default_model: str = ""
+    lock_timeout: float = 10.0
+    grace: float = 10.0
+    allow_private_hosts: tuple[str, ...] = ()
+    log_level: str = "warning"
+
+    @property
+    def store(self) -> Path:
+        """The store file."""
+        return self.data / STORE_NAME
+
+
+def load_settings(start: Path | None = None, environment: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+    """The settings that hold in folder `start` (the working directory by default).
+
+    Args:
+        flags: values given on the command line; None means not given.
+
+    Raises:
+        ConfigError: an unknown name, or a value of the wrong kind.
+    """
+    start = (start or Path.cwd()).resolve()
+    environment = os.environ if environment is None else environment
+    project = next((folder for folder in (start, *start.parents) if _marks_project(folder)), start)
+    values: dict[str, Any] = {"project": project, "data": project / DATA_FOLDER}
+    file = project / FILE_NAME
+    if file.is_file():
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: {error}") from None
+        for name, value in content.items():
+            key = _known(name.replace("-", "_"), f"{file}: {name}")
+            values[key] = _convert(key, value, str(file), project)
+    for setting in fields(Settings):
+        variable = f"KASTRA_{setting.name.upper()}"
+        if environment.get(variable):
+            values[setting.name] = _convert(setting.name, environment[variable], variable, Path.cwd())
+    for name, value in flags.items():
+        if value is not None:
+            values[_known(name, name)] = _convert(name, value, f"--{name.replace('_', '-')}", Path.cwd())
+    return replace(Settings(), **values)
+
+
+def _marks_project(folder: Path) -> bool:
+    return (folder / FILE_NAME).is_file() or (folder / DATA_FOLDER).is_dir()
+
+
+def _known(name: str, where: str) -> str:
+    if name not in {setting.name for setting in fields(Settings)}:
+        raise ConfigError(f"{where}: no such setting; there are {', '.join(f.name for f in fields(Settings))}")
+    return name
+
+
+def _convert(name: str, value: Any, where: str, base: Path) -> Any:
+    default = getattr(Settings(project=base), name)
+    try:
+        if isinstance(default, Path):
+            return (base / Path(value).expanduser()).resolve()
+        if isinstance(default, tuple):
+            return tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(map(str, value))
+        if isinstance(default, int):
+            number = int(value)
+            if number < 1:
+                raise ValueError("must be at least 1")
+            return number
+        if isinstance(default, float):
+            return float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {name} = {value!r}: {error}") from None
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: {name} = {value!r}: must be a text")
+    return value
