@@ -65,6 +65,12 @@ class Object:
         """An object from parsed form; `data` is encoded at once, so later changes to it don't show."""
         return cls.from_json(orjson.dumps(data))
 
+    def unparsed(self) -> "Object":
+        """The same object over the same bytes, not yet parsed: what a cache of many should hold."""
+        bare = Object.__new__(Object)
+        bare._stored, bare._revision, bare._raw, bare._data = self._stored, self._revision, self._raw, None
+        return bare
+
     @property
     def raw(self) -> bytes:
         """The object as JSON, with its resourceVersion."""
@@ -188,4 +194,6 @@ class Object:
         return hash((self.uid, self.resource_version))
 
     def __repr__(self) -> str:
-        return f"<Object {self.kind} {self.namespace + '/' if self.namespace else ''}{self.name} @{self.resource_version}>"
+        return (
+            f"<Object {self.kind} {self.namespace + '/' if self.namespace else ''}{self.name} @{self.resource_version}>"
+        )
