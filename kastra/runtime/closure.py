@@ -1,0 +1,100 @@
+"""Everything an object needs in order to run, as one piece of plain data.
+
+Starts at an object and follows the references of its view, and theirs. Agents, tools, models and providers come in whole;
+a Workflow or a Network that is referred to comes in as it is but is not followed, since it executes as a Run of its own and
+resolves when that starts. Kinds without a view (Secret, ConfigMap) stay references, so no secret value can get in. The
+hash is over the canonical JSON of all that, and names the revision of what a Run executes.
+
+Read next: `kastra.api.types.Closure`, the result.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from kastra.api.object import Object
+from kastra.api.types import Closure, ClosureObject, closure_id
+
+from .references import Missing, Resolution, Resolver
+from .views import Referring, Views
+
+LEAVES = frozenset({"Workflow", "Network"})
+"""Kinds that execute as Runs of their own and are therefore not followed unless they are the root."""
+
+
+class UnresolvedReferences(Exception):
+    """A closure can't be built: something that must be there isn't.
+
+    Args:
+        missing: what, and why.
+    """
+
+    def __init__(self, missing: Sequence[Missing]) -> None:
+        self.missing = tuple(missing)
+        self.resolution = Resolution(missing=self.missing)
+        super().__init__(self.resolution.message)
+
+
+async def closure(root: Object, views: Views, resolver: Resolver) -> Closure:
+    """The closure of `root`.
+
+    Raises:
+        UnresolvedReferences: a reference that isn't optional doesn't resolve, at any depth; all of them are named.
+        KeyError: no view reads the kind of `root`.
+        ValueError: an object has no shape that its view accepts (pydantic's ValidationError).
+    """
+    if views.of(root) is None:
+        raise KeyError(f"no view reads kind {root.kind}, so there is nothing to resolve in {root.name}")
+    root_id = _id(root)
+    objects: dict[str, ClosureObject] = {}
+    missing: list[Missing] = []
+    waiting = deque([root])
+    while waiting:
+        obj = waiting.popleft()
+        own_id = _id(obj)
+        view = views.of(obj)
+        if own_id in objects or view is None:
+            continue
+        parsed: Any = view.of(obj)
+        spec = parsed.spec.plain()
+        refs: dict[str, str] = {}
+        if isinstance(parsed, Referring) and (own_id == root_id or obj.kind not in LEAVES):
+            resolution = await resolver.resolve_all(parsed.references(), obj)
+            missing += [_located(item, obj, root) for item in resolution.missing if not item.reference.optional]
+            for path, target in resolution.resolved.items():
+                if views.of(target) is not None:
+                    refs[path] = _id(target)
+                    waiting.append(target)
+        objects[own_id] = ClosureObject(
+            kind=obj.kind,
+            namespace=obj.namespace,
+            name=obj.name,
+            uid=obj.uid,
+            generation=obj.generation,
+            spec=spec,
+            refs=refs,
+        )
+    if missing:
+        raise UnresolvedReferences(missing)
+    found = Closure(root=root_id, objects=objects)
+    found["hash"] = closure_hash(found)
+    return found
+
+
+def closure_hash(found: Closure) -> str:
+    """`sha256:` over the canonical JSON (sorted keys, no spaces, UTF-8) of a closure without its hash."""
+    body = {"root": found["root"], "objects": found["objects"]}
+    return "sha256:" + sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _id(obj: Object) -> str:
+    return closure_id(obj.kind, obj.namespace, obj.name)
+
+
+def _located(item: Missing, obj: Object, root: Object) -> Missing:
+    if obj.ref == root.ref:
+        return item
+    return item._replace(message=f"{obj.kind} {obj.namespace}/{obj.name}: {item.message}")

@@ -1,0 +1,364 @@
+"""How do changes become reconciles? Sources map them to requests, the queue orders these, workers call the reconciler.
+
+    informer / bus -> predicate -> map to Requests -> Workqueue -> worker -> Reconciler.reconcile -> Result | exception
+
+A worker survives whatever a reconciler raises: the failure is counted, logged, recorded as an Event on the object and
+retried with backoff; a TerminalError is not retried; a Conflict is retried quietly, since it only means that the cache was
+a moment behind. A reconcile that outlasts its deadline is cancelled and counts as failed. Nothing here knows what a
+reconciler does, or executes a Run.
+
+Source: controller-runtime's pkg/controller. Read next: `kastra.runtime.declarative`, or `controllers/` for users of it.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, runtime_checkable
+
+import anyio
+import anyio.lowlevel
+
+from kastra.api.errors import Conflict, StatusError
+from kastra.api.object import Object
+from kastra.bus import Bus, Subscription
+from kastra.clock import Clock
+from kastra.telemetry import Metrics, redact_text
+
+from .cache import Cache
+from .predicates import Predicate, changed_besides_status
+from .reconcile import Reconciler, Request, Result, TerminalError
+from .recorder import Recorder
+from .workqueue import ShutDown, Workqueue
+
+logger = logging.getLogger(__name__)
+
+_NO_ERROR: Exception | None = None
+
+MapFunction = Callable[[Object], Iterable[Request]]
+"""From an object of a watched kind to the objects that should be looked at because of it."""
+EventMap = Callable[[Any], Iterable[Request]]
+"""The same for an event of the bus."""
+
+_CHANGES = {(True, False): "added", (False, False): "changed", (False, True): "deleted"}
+
+
+@runtime_checkable
+class ReportsFailure(Protocol):
+    """A reconciler that can show a failure on the object."""
+
+    async def report_failure(self, request: Request, reason: str, message: str) -> None:
+        """A reconcile of `request` failed (ReconcileError, TerminalError) or was cancelled (Timeout)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a controller is given by its manager.
+
+    Args:
+        publish: receives the outcome of each reconcile.
+        queue: makes a work queue.
+        progressed: called when a bus source has caught up.
+    """
+
+    cache: Cache
+    clock: Clock
+    bus: Bus
+    recorder: Recorder
+    metrics: Metrics
+    publish: Callable[[Mapping[str, Any]], None]
+    queue: Callable[[], Workqueue[Request]]
+    progressed: Callable[[], None]
+
+
+@dataclass(slots=True)
+class _Source:
+    topic: str
+    map_function: EventMap
+    subscription: Subscription | None = None
+
+
+class Controller:
+    """The reconciles of one kind. Made by `Manager.controller`; the methods that return the controller can be chained.
+
+    Args:
+        name: unique in its manager; appears in metrics, Events and outcomes.
+        kind: whose objects are reconciled.
+        reconciler: does it.
+        services: from the manager.
+        concurrency: how many objects are worked on at the same time; never the same one twice.
+        deadline: seconds after which a reconcile is cancelled.
+        predicate: which changes of the kind itself matter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        reconciler: Reconciler,
+        services: Services,
+        *,
+        concurrency: int = 4,
+        deadline: float = 30.0,
+        predicate: Predicate = changed_besides_status,
+    ) -> None:
+        if concurrency < 1 or deadline <= 0:
+            raise ValueError(f"controller {name}: need concurrency >= 1 and deadline > 0")
+        self.name = name
+        self.kind = kind
+        self._reconciler = reconciler
+        self._services = services
+        self._clock = services.clock
+        self._concurrency = concurrency
+        self._deadline = deadline
+        self._queue = services.queue()
+        self._triggers: dict[Request, str] = {}
+        self._active: dict[Request, tuple[float, anyio.CancelScope]] = {}
+        self._sources: list[_Source] = []
+        self._informer = services.cache.informer(kind)
+        self._register_metrics(services.metrics)
+        self._informer.add_handler(self._own_handler(predicate))
+
+    # ---- sources
+
+    def owns(self, kind: str, predicate: Predicate | None = None) -> Self:
+        """Look at an object again when one of `kind` that it owns (by ownerReference) changes."""
+        return self.watches(kind, self._owners, predicate)
+
+    def watches(self, kind: str, map_function: MapFunction, predicate: Predicate | None = None) -> Self:
+        """Look at the objects that `map_function` names when one of `kind` changes. It is called for the state before and
+        the state after a change, and must not block.
+        """
+
+        def handler(old: Object | None, new: Object | None) -> None:
+            if predicate is not None and not predicate(old, new):
+                return
+            for obj in (new, old):
+                if obj is not None:
+                    for request in map_function(obj):
+                        self._trigger(request, obj.kind, obj.name)
+
+        self._services.cache.informer(kind).add_handler(handler)
+        return self
+
+    def source(self, topic: str, map_function: EventMap) -> Self:
+        """Look at the objects that `map_function` names for each event of a bus topic, from the start of the controller on.
+        Should events be lost because this reader was too slow, every object is looked at.
+        """
+        self._sources.append(_Source(topic, map_function))
+        return self
+
+    def enqueue(self, request: Request, trigger: str = "asked") -> None:
+        """Look at an object now; `trigger` says why, for people."""
+        self._triggers.setdefault(request, trigger)
+        self._queue.add(request)
+
+    # ---- running
+
+    @property
+    def queue(self) -> Workqueue[Request]:
+        """What waits to be reconciled."""
+        return self._queue
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits, nothing is in work, and no event of a bus source waits to be mapped."""
+        return self._queue.idle and all(s.subscription is None or not s.subscription.waiting for s in self._sources)
+
+    async def run(self) -> None:
+        """Work until `shut_down`; then return when what is in work has ended."""
+        async with anyio.create_task_group() as helpers:
+            helpers.start_soon(self._queue.run)
+            helpers.start_soon(self._watch_deadlines)
+            for source in self._sources:
+                helpers.start_soon(self._listen, source)
+            async with anyio.create_task_group() as workers:
+                for number in range(self._concurrency):
+                    workers.start_soon(self._work, name=f"{self.name} worker {number}")
+            helpers.cancel_scope.cancel()
+
+    def shut_down(self) -> None:
+        """Start nothing more."""
+        self._queue.shut_down()
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                request = await self._queue.get()
+            except ShutDown:
+                return
+            try:
+                await self._process(request)
+            finally:
+                self._queue.done(request)
+            # A reconcile that finds everything in its cache never waits; others want their turn too.
+            await anyio.lowlevel.checkpoint()
+
+    async def _process(self, request: Request) -> None:
+        trigger = self._triggers.pop(request, "") or ("retry" if self._queue.failures(request) else "requeue")
+        started = self._clock.monotonic()
+        result, error = Result(), _NO_ERROR
+        try:
+            with self._deadline_scope(request, started) as scope:
+                result = await self._reconciler.reconcile(request)
+            if scope.cancelled_caught:
+                error = TimeoutError(f"reconcile took longer than {self._deadline:g} s")
+        except Exception as raised:  # noqa: BLE001 - no reconciler may stop its controller
+            error = raised
+        if error is None:
+            outcome, requeue_after = self._succeeded(request, result)
+        else:
+            outcome, requeue_after = await self._failed(request, error)
+        duration = self._clock.monotonic() - started
+        self._reconciles.inc(self.name, outcome)
+        self._durations.observe(duration, self.name)
+        event = {
+            "controller": self.name,
+            "kind": self.kind,
+            "namespace": request.namespace,
+            "name": request.name,
+            "trigger": trigger,
+            "outcome": outcome,
+            "duration": duration,
+            "requeueAfter": requeue_after,
+        }
+        if error is not None:
+            event["message"] = _describe(error)
+        self._services.publish(event)
+
+    def _succeeded(self, request: Request, result: Result) -> tuple[str, float | None]:
+        self._queue.forget(request)
+        if result.requeue_after is None:
+            return "success", None
+        self._queue.add_after(request, result.requeue_after)
+        return "requeue", result.requeue_after
+
+    @contextmanager
+    def _deadline_scope(self, request: Request, started: float) -> Iterator[anyio.CancelScope]:
+        with anyio.CancelScope() as scope:
+            self._active[request] = (started + self._deadline, scope)
+            try:
+                yield scope
+            finally:
+                del self._active[request]
+
+    async def _failed(self, request: Request, error: Exception) -> tuple[str, float | None]:
+        if isinstance(error, Conflict):
+            return "conflict", self._queue.add_rate_limited(request)
+        if isinstance(error, TerminalError):
+            self._queue.forget(request)
+            await self._report(request, error, "TerminalError", logging.WARNING)
+            return "terminal", None
+        reason = "Timeout" if isinstance(error, TimeoutError) else "ReconcileError"
+        await self._report(request, error, reason, logging.ERROR)
+        asked = error.retry_after if isinstance(error, StatusError) else 0.0
+        delay = self._queue.add_rate_limited(request, asked)
+        return "timeout" if isinstance(error, TimeoutError) else "error", delay
+
+    async def _report(self, request: Request, error: Exception, reason: str, level: int) -> None:
+        self._errors.inc(self.name)
+        # An error of the API explains itself; for anything else the place in the code matters.
+        traceback = None if isinstance(error, StatusError | TerminalError | TimeoutError) else error
+        logger.log(
+            level,
+            "reconcile failed: %s",
+            error,
+            exc_info=traceback,
+            extra={"controller": self.name, "namespace": request.namespace, "object": request.name},
+        )
+        obj = self._informer.lister.get(request.namespace, request.name)
+        if obj is not None:
+            self._services.recorder.event(obj, "Warning", reason, _describe(error))
+        if not isinstance(self._reconciler, ReportsFailure):
+            return
+        try:
+            with self._deadline_scope(request, self._clock.monotonic()):
+                await self._reconciler.report_failure(request, reason, _describe(error))
+        except Exception as unreported:  # noqa: BLE001 - the failure itself is logged above
+            logger.info("could not write the failure into the status of %s: %s", request.name, unreported)
+
+    async def _watch_deadlines(self) -> None:
+        # All deadlines have the same length, so none that starts during this sleep can be due before it ends.
+        while True:
+            now = self._clock.monotonic()
+            earliest = min((due for due, _ in self._active.values()), default=now + self._deadline)
+            await self._clock.sleep(earliest - now)
+            now = self._clock.monotonic()
+            for due, scope in tuple(self._active.values()):
+                if due <= now:
+                    scope.cancel()
+
+    # ---- what the sources call
+
+    def _own_handler(self, predicate: Predicate) -> Callable[[Object | None, Object | None], None]:
+        def handler(old: Object | None, new: Object | None) -> None:
+            obj = new or old
+            if obj is not None and predicate(old, new):
+                request = Request(obj.namespace, obj.name)
+                self._triggers.setdefault(request, _CHANGES[(old is None, new is None)])
+                self._queue.add(request)
+
+        return handler
+
+    def _owners(self, obj: Object) -> Iterable[Request]:
+        requests = []
+        for owner in obj.owner_references:
+            group = owner.get("apiVersion", "").rpartition("/")[0]
+            kind = f"{owner.get('kind')}.{group}" if group else str(owner.get("kind"))
+            if self._services.cache.find(kind) is self._informer:
+                # An owner is in the namespace of what it owns, or cluster-scoped.
+                namespace = obj.namespace if self._services.cache.namespaced(self.kind) else ""
+                requests.append(Request(namespace, owner.get("name", "")))
+        return requests
+
+    def _trigger(self, request: Request, kind: str, name: str) -> None:
+        if request not in self._triggers:
+            self._triggers[request] = f"{kind}/{name}"
+        self._queue.add(request)
+
+    async def _listen(self, source: _Source) -> None:
+        while True:
+            async with self._services.bus.subscribe(source.topic) as subscription:
+                source.subscription = subscription
+                while batch := await subscription.batch():
+                    for _, event in batch:
+                        self._map_event(source, event)
+                    self._services.progressed()
+            # Cut off, so events are lost: what they would have said is found by looking at everything.
+            for obj in self._informer.lister.list():
+                self.enqueue(Request(obj.namespace, obj.name), source.topic)
+            await anyio.lowlevel.checkpoint()
+
+    def _map_event(self, source: _Source, event: Any) -> None:
+        try:
+            for request in source.map_function(event):
+                self.enqueue(request, source.topic)
+        except Exception:
+            # One event that can't be read must not end the source.
+            logger.exception("event of %s can't be mapped", source.topic, extra={"controller": self.name})
+
+    def _register_metrics(self, metrics: Metrics) -> None:
+        self._reconciles = metrics.counter(
+            "kastra_controller_reconcile_total", "Reconciles by outcome.", ("controller", "outcome")
+        )
+        self._errors = metrics.counter(
+            "kastra_controller_reconcile_errors_total", "Reconciles that failed.", ("controller",)
+        )
+        self._durations = metrics.histogram(
+            "kastra_controller_reconcile_seconds", "Duration of reconciles.", ("controller",)
+        )
+        queue = self._queue
+        for name, text, number in (
+            ("kastra_workqueue_depth", "Requests that wait.", lambda: len(queue)),
+            ("kastra_workqueue_in_work", "Requests being reconciled.", lambda: queue.in_work),
+            ("kastra_workqueue_adds", "Requests accepted so far.", lambda: queue.adds),
+            ("kastra_workqueue_retries", "Requests retried with backoff so far.", lambda: queue.retries),
+        ):
+            metrics.gauge(name, text, ("controller",)).follow(number, self.name)
+
+
+def _describe(error: Exception) -> str:
+    text = str(error)
+    named = text if isinstance(error, StatusError | TerminalError | TimeoutError) else f"{type(error).__name__}: {text}"
+    return redact_text(named)[:1024]
