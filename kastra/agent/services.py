@@ -1,0 +1,65 @@
+"""What agents, tools and networks are made and run with: everything of the outside world, injected by `kastra.app`.
+
+Read next: `kastra.agent.runners`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from kastra.clock import Clock
+from kastra.engine.step import StepRunner
+from kastra.model.interface import ModelServices
+from kastra.netguard import Guard
+from kastra.tool.interface import ToolServices
+
+from .state import StateReader
+
+
+class SecretSource(Protocol):
+    """Reads the values that specs refer to."""
+
+    async def read(self, value_from: Mapping[str, Any], namespace: str) -> str:
+        """The value of `{secretKeyRef}`, `{configMapKeyRef}`, `{env}` or `{file}`, for an object in `namespace`.
+
+        An optional one that isn't there is an empty text.
+
+        Raises:
+            LookupError: it isn't there; the message names what is missing and never a value.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentServices:
+    """What the execution of agents, tools and networks needs.
+
+    Args:
+        guard: for outbound HTTP.
+        clock: for deadlines and retries.
+        secrets: reads Secrets, ConfigMaps, variables and files.
+        folder: the project's, where processes start and Python entry points are also looked for; None for neither.
+        state: reads network state that earlier Runs left; None where nothing is kept.
+        children: by kind (`Workflow`, `Network`), what performs such an object as a Run of its own; empty where there is
+            no control half.
+    """
+
+    guard: Guard
+    clock: Clock
+    secrets: SecretSource
+    folder: Path | None = None
+    state: StateReader | None = None
+    children: Mapping[str, StepRunner] = field(default_factory=dict)
+
+    def for_models(self) -> ModelServices:
+        """What models are made with."""
+        return ModelServices(self.guard, self.clock)
+
+    def for_tools(self, namespace: str) -> ToolServices:
+        """What the tools of a namespace are made with."""
+
+        async def read(value_from: Mapping[str, Any]) -> str:
+            return await self.secrets.read(value_from, namespace)
+
+        return ToolServices(self.guard, self.clock, read, self.folder)

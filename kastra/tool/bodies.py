@@ -1,0 +1,43 @@
+"""Which body does a Tool have, and what performs its calls? From the plain spec of a Tool to something that can be called.
+
+Bodies that are other objects (`agent`, `workflow`) aren't made here: they run within a Run, which is `kastra.agent`'s
+matter. Read next: `kastra.tool.declared`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio.to_thread
+
+from kastra.tool.http import HttpTool
+from kastra.tool.interface import ToolBody, ToolServices
+from kastra.tool.process import ProcessTool
+from kastra.tool.python import PythonTool, compile_inline, load
+
+CALLED = ("python", "http", "process")
+"""The bodies that are made here."""
+
+
+async def body_of(name: str, spec: Mapping[str, Any], services: ToolServices) -> ToolBody:
+    """What performs the calls of the Tool `name`.
+
+    Raises:
+        ValueError: the body makes no sense, or is of a kind that can't be called; the message begins with its path.
+    """
+    if (http := spec.get("http")) is not None:
+        return HttpTool({**http, "allowPrivate": http.get("allowPrivate", spec.get("allowPrivate"))}, services)
+    if (process := spec.get("process")) is not None:
+        return ProcessTool(process["command"], services.folder)
+    if (python := spec.get("python")) is not None:
+        # Importing runs somebody's code, which must not stall the event loop.
+        if python.get("inline"):
+            source: str = python["inline"]
+            function = await anyio.to_thread.run_sync(compile_inline, source, name)
+            return PythonTool(function, f"tool {name}")
+        entrypoint: str = python["entrypoint"]
+        function = await anyio.to_thread.run_sync(load, entrypoint, services.folder)
+        return PythonTool(function, entrypoint)
+    other = next((kind for kind in ("mcp",) if spec.get(kind) is not None), "")
+    if other:
+        raise ValueError(f"spec.{other}: tools of this kind can't be called by this version")
+    raise ValueError(f"spec: has none of {', '.join(CALLED)}")

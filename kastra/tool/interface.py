@@ -1,0 +1,95 @@
+"""What is a tool to the rest of Kastra? Named arguments in, a JSON value out, and an error that can be shown to a model.
+
+A tool's body only performs the call. Checking arguments, deadlines and retries are the same for every body and live in
+`kastra.tool.declared`; whether a call may happen at all is decided by whoever calls (`kastra.agent.gate`).
+
+Read next: `kastra.tool.process`, the smallest body, then `kastra.tool.declared`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from kastra.clock import Clock
+from kastra.netguard import Guard
+
+
+class ToolError(Exception):
+    """A tool did not do what it was asked. Tools written in Python may raise it themselves.
+
+    Args:
+        message: for the model and for people; never holds a secret.
+        type: an error type of workflows: tool, validation, timeout, rate_limit, authorization, output, or one's own.
+        retryable: whether another attempt may succeed.
+        retry_after: seconds that the other side asked to wait, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str = "tool",  # noqa: A002 - the name that errors have in manifests
+        retryable: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+def _silent(data: Mapping[str, Any]) -> None:
+    """Progress that nobody follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a call may know about itself. A Python tool gets it in the parameter annotated with this class.
+
+    Args:
+        idempotency_key: equal in every attempt at this call; pass it on, so that the other side can refuse a repeat.
+        attempt: 1 for the first; rises with every retry and every recovery.
+        run: uid of the Run, or of the direct call.
+        emit: publishes progress to whoever follows the Run.
+    """
+
+    idempotency_key: str
+    attempt: int = 1
+    run: str = ""
+    emit: Callable[[Mapping[str, Any]], None] = field(default=_silent, compare=False)
+
+
+class ToolBody(Protocol):
+    """Performs calls of one tool."""
+
+    async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
+        """The result, a JSON value.
+
+        Raises:
+            ToolError: there is none.
+        """
+        ...
+
+
+SecretReader = Callable[[Mapping[str, Any]], Awaitable[str]]
+"""From a `valueFrom` (`{secretKeyRef}`, `{configMapKeyRef}`, `{env}`, `{file}`) to the value. Raises LookupError, naming
+what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolServices:
+    """What tools are made with.
+
+    Args:
+        guard: for outbound HTTP.
+        clock: for deadlines and retries.
+        secrets: reads values that a tool's spec refers to.
+        folder: the project's: where processes start, and where Python entry points are also looked for.
+    """
+
+    guard: Guard
+    clock: Clock
+    secrets: SecretReader
+    folder: Path | None = None
