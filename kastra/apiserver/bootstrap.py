@@ -1,0 +1,60 @@
+"""From a storage to an API that answers: built-in kinds, the definitions found in storage, the first namespaces.
+
+    plane = await start(storage, clock, validators=..., connectors=...)
+    client = LoopbackClient(plane.registry)
+    await plane.definitions.ensure(crds)
+
+Nothing runs by itself after that; there are no tasks to stop. Read next: `kastra.apiserver.loopback`.
+"""
+
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from kastra.api.errors import AlreadyExists
+from kastra.api.scheme import Scheme
+from kastra.clock import Clock
+from kastra.store.interface import Storage
+
+from .admission import AdmissionChain, Validate
+from .builtin import BUILTINS, NAMESPACE
+from .call import SYSTEM, Call
+from .core import BOOTSTRAP_NAMESPACES
+from .crds import CustomResourceDefinitions
+from .registry import Registry
+from .served import Served
+from .subresources import ConnectorRegistry
+
+
+class APIServer(NamedTuple):
+    """The registry, and the definitions that change what it serves."""
+
+    registry: Registry
+    definitions: CustomResourceDefinitions
+
+
+async def start(
+    storage: Storage,
+    clock: Clock,
+    *,
+    scheme: Scheme | None = None,
+    validators: MutableMapping[tuple[str, str], Validate] | None = None,
+    connectors: ConnectorRegistry | None = None,
+) -> APIServer:
+    """Serve what is in `storage`.
+
+    Args:
+        scheme: filled here; a new one if none is given.
+        validators: `validate` by (group, kind), see `AdmissionChain`.
+        connectors: streams and actions; those registered before this call show in discovery.
+    """
+    registry = Registry(storage, scheme or Scheme(), AdmissionChain(validators), clock, connectors)
+    definitions = CustomResourceDefinitions(registry)
+    for resource, strategy in BUILTINS:
+        registry.install(Served(resource, strategy, definitions.compiled(resource.schema or {})))
+    await definitions.load()
+    for name in BOOTSTRAP_NAMESPACES:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        with suppress(AlreadyExists):
+            await registry.create(NAMESPACE, "", namespace, Call(SYSTEM))
+    return APIServer(registry, definitions)

@@ -1,0 +1,105 @@
+"""One resource as it is served: its schema, its strategy, and how stored bytes become objects of this version.
+
+Bytes written under an older schema lack the defaults that were added since, and objects are stored in one version of
+several. Both are put right when they are read, in memory, at the revision they have; nothing is written because of a
+read.
+
+Read next: `kastra.apiserver.registry`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from kastra.api.object import Object, encode_stored
+from kastra.api.scheme import Resource
+from kastra.api.topology import Node
+from kastra.schema.compiled import CompiledSchema
+from kastra.schema.walker import Mode, Walker
+from kastra.store.interface import Entry, Key
+
+from .strategy import Strategy
+
+_MEMO_LIMIT = 50_000
+
+
+@dataclass(slots=True, eq=False)
+class Served:
+    """A resource in one served version.
+
+    Args:
+        resource: its entry in the scheme.
+        strategy: in what the kind differs.
+        schema: compiled; None where objects are free-form.
+        fresh_after: entries with a higher revision were written under this schema and need no look on read.
+        deprecation: the warning for whoever uses this version; empty for none.
+    """
+
+    resource: Resource
+    strategy: Strategy
+    schema: CompiledSchema | None = None
+    fresh_after: int = -1
+    deprecation: str = ""
+    group_resource: str = field(init=False)
+    _prune: Walker | None = field(init=False, default=None)
+    _native: bool = field(init=False)
+    _memo: dict[Key, tuple[bytes, bytes]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.group_resource = self.resource.group_resource
+        self._native = self.resource.version == (self.resource.storage_version or self.resource.version)
+        if self.schema is not None:
+            self._prune = Walker(self.schema.structural, Mode(default=False, validate=False))
+
+    @property
+    def topology(self) -> Node | None:
+        """How fields are owned; None for deduced."""
+        return self.schema.topology if self.schema is not None else None
+
+    def prune(self, obj: dict[str, Any]) -> Sequence[str]:
+        """Drop what the schema doesn't have, in place and without defaults; returns the paths."""
+        return self._prune(obj).unknown if self._prune is not None else ()
+
+    def key(self, namespace: str, name: str) -> Key:
+        """Where an object of this kind is stored."""
+        return Key(self.group_resource, namespace if self.resource.namespaced else "", name)
+
+    def body(self, entry: Entry) -> bytes:
+        """The stored form of an entry in this version, with all defaults; usually the entry's own bytes."""
+        if self._native and entry.revision > self.fresh_after:
+            return entry.body
+        known = self._memo.get(entry.key)
+        if known is not None and known[0] is entry.body:
+            return known[1]
+        body = self._converted(entry.body)
+        if len(self._memo) >= _MEMO_LIMIT:
+            self._memo.clear()
+        self._memo[entry.key] = (entry.body, body)
+        return body
+
+    def object(self, entry: Entry) -> Object:
+        """An entry as clients get it."""
+        return Object(self.body(entry), entry.revision)
+
+    def parsed(self, entry: Entry) -> dict[str, Any]:
+        """An entry as a plain object of the caller's own, with its resourceVersion."""
+        data: dict[str, Any] = orjson.loads(self.body(entry))
+        data["metadata"]["resourceVersion"] = str(entry.revision)
+        return data
+
+    def encode(self, obj: Mapping[str, Any]) -> bytes:
+        """A plain object of this version in the form and version it is stored in."""
+        if self._native:
+            return encode_stored(obj)
+        version = self.resource.storage_version
+        return encode_stored({**obj, "apiVersion": f"{self.resource.group}/{version}"})
+
+    def _converted(self, body: bytes) -> bytes:
+        data: dict[str, Any] = orjson.loads(body)
+        data["apiVersion"] = self.resource.api_version
+        if self.schema is not None:
+            self.schema.default(data)
+        converted = encode_stored(data)
+        return body if converted == body else converted

@@ -1,0 +1,131 @@
+"""What changes from here on? A watch of one kind as clients see it.
+
+Opens a watch of the store with the selectors as its test, and turns entries into objects of the served version. Never
+buffers: the store bounds what a slow reader can hold back, and ends its stream.
+
+Source: the API concepts 'Efficient detection of changes'. Read next: `kastra.store.watch`.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from kastra.api.errors import BadRequest, Cause, invalid
+from kastra.api.object import Object
+from kastra.client.interface import WatchEvent
+from kastra.clock import Clock
+from kastra.store.interface import Storage, StoreEvent, StoreWatch
+
+from .selection import Selection
+from .served import Served
+
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What to watch, from when, and for how long.
+
+    Args:
+        resource_version: changes after it; empty or `0` for present objects first.
+        send_initial_events: present objects first, then a bookmark that says so.
+        resource_version_match: must be `NotOlderThan` with `send_initial_events`, when given over HTTP.
+        timeout: seconds after which the watch ends cleanly; None for never.
+    """
+
+    label_selector: str = ""
+    field_selector: str = ""
+    resource_version: str = ""
+    resource_version_match: str = ""
+    allow_bookmarks: bool = False
+    send_initial_events: bool = False
+    timeout: float | None = None
+
+
+class ObjectWatch:
+    """An open watch of objects. Iterate it; `aclose()` frees it.
+
+    Raises:
+        ServerTimeout: while iterating, when the revision to start from lies in the future and stays there.
+    """
+
+    def __init__(self, served: Served, events: StoreWatch, clock: Clock, options: WatchOptions) -> None:
+        self._served = served
+        self._events = events
+        self._iterator = aiter(events)
+        self._clock = clock
+        self._until = None if options.timeout is None else clock.monotonic() + options.timeout
+        self._in_initial_events = options.send_initial_events
+
+    def __aiter__(self) -> AsyncIterator[WatchEvent]:
+        return self
+
+    async def __anext__(self) -> WatchEvent:
+        if self._until is None:
+            return self._event(await anext(self._iterator))
+        with anyio.move_on_after(max(0.0, self._until - self._clock.monotonic())):
+            return self._event(await anext(self._iterator))
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Free the watch."""
+        await self._events.aclose()
+
+    def _event(self, event: StoreEvent) -> WatchEvent:
+        entry = event.entry
+        if entry is None:
+            return WatchEvent("BOOKMARK", self._bookmark(event.revision))
+        return WatchEvent(event.type, Object(self._served.body(entry), event.revision))
+
+    def _bookmark(self, revision: int) -> Object:
+        resource = self._served.resource
+        metadata: dict[str, Any] = {"resourceVersion": str(revision), "creationTimestamp": None}
+        if self._in_initial_events:
+            # The store sends its first bookmark where the present objects end.
+            self._in_initial_events = False
+            metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+        return Object.of({"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata})
+
+
+def open_watch(served: Served, storage: Storage, clock: Clock, namespace: str, options: WatchOptions) -> ObjectWatch:
+    """Start watching.
+
+    Raises:
+        BadRequest: a selector or the resourceVersion can't be read.
+        Invalid: `resource_version_match` without, or other than `NotOlderThan` with, `send_initial_events`.
+        Expired: changes since `resource_version` are no longer known.
+    """
+    _check_match(options)
+    selection = Selection.parse(served, options.label_selector, options.field_selector)
+    events = storage.watch(
+        served.group_resource,
+        namespace if served.resource.namespaced else "",
+        since=_since(options.resource_version),
+        predicate=selection.matches,
+        bookmarks=options.allow_bookmarks,
+        initial_events=options.send_initial_events,
+    )
+    return ObjectWatch(served, events, clock, options)
+
+
+def _since(text: str) -> int | None:
+    if text in {"", "0"}:
+        return None
+    if not text.isdecimal():
+        raise BadRequest(f'Invalid value: "{text}": resourceVersion must be a decimal number')
+    return int(text)
+
+
+def _check_match(options: WatchOptions) -> None:
+    match = options.resource_version_match
+    if not match:
+        return
+    if not options.send_initial_events:
+        why = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+    elif match != "NotOlderThan":
+        why = 'Forbidden: sendInitialEvents requires setting resourceVersionMatch to "NotOlderThan"'
+    else:
+        return
+    raise invalid("ListOptions", "meta.k8s.io", "", [Cause("FieldValueForbidden", why, "resourceVersionMatch")])
