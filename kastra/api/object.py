@@ -82,15 +82,13 @@ class Object:
     @property
     def data(self) -> Mapping[str, Any]:
         """The parsed object; shared, not to be changed."""
-        if self._data is None:
+        data = self._data
+        if data is None:
+            data = orjson.loads(self._stored if self._stored is not None else self._raw or b"{}")
             if self._stored is not None:
-                self._data = orjson.loads(self._stored)
-                assert self._data is not None
-                self._data["metadata"]["resourceVersion"] = str(self._revision)
-            else:
-                assert self._raw is not None
-                self._data = orjson.loads(self._raw)
-        return self._data  # type: ignore[return-value] # orjson.loads is Any
+                data["metadata"]["resourceVersion"] = str(self._revision)
+            self._data = data
+        return data
 
     def to_dict(self) -> dict[str, Any]:
         """A fresh parse, the caller's own to change."""
@@ -100,12 +98,14 @@ class Object:
     @property
     def api_version(self) -> str:
         """`group/version`."""
-        return self.data.get("apiVersion", "")
+        api_version: str = self.data.get("apiVersion", "")
+        return api_version
 
     @property
     def kind(self) -> str:
         """The kind, as in the manifest."""
-        return self.data.get("kind", "")
+        kind: str = self.data.get("kind", "")
+        return kind
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -115,27 +115,32 @@ class Object:
     @property
     def name(self) -> str:
         """metadata.name."""
-        return self.metadata.get("name", "")
+        name: str = self.metadata.get("name", "")
+        return name
 
     @property
     def namespace(self) -> str:
         """metadata.namespace; empty for cluster-scoped objects."""
-        return self.metadata.get("namespace", "")
+        namespace: str = self.metadata.get("namespace", "")
+        return namespace
 
     @property
     def uid(self) -> str:
         """metadata.uid."""
-        return self.metadata.get("uid", "")
+        uid: str = self.metadata.get("uid", "")
+        return uid
 
     @property
     def resource_version(self) -> str:
         """metadata.resourceVersion, a decimal."""
-        return self.metadata.get("resourceVersion", "")
+        resource_version: str = self.metadata.get("resourceVersion", "")
+        return resource_version
 
     @property
     def generation(self) -> int:
         """metadata.generation; 0 for kinds that have none."""
-        return self.metadata.get("generation", 0)
+        generation: int = self.metadata.get("generation", 0)
+        return generation
 
     @property
     def labels(self) -> Mapping[str, str]:

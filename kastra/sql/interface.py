@@ -5,7 +5,7 @@ revisions or journals: whoever writes implements `Operation`. The store's object
 step's record and an object's update can share one durable commit (rulings A4). Read next: `kastra.sql.writer`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ class Statement:
     """One SQL statement with its parameters.
 
     Args:
-        sql: a constant text; statements of equal text in one batch may be executed together.
+        sql: a constant text; neighbours of equal text are executed together, and order is always kept.
         parameters: int, float, str, bytes or None. Never bytearray or memoryview; text without NUL.
         expect: number of rows that must be changed, else the operation fails with `GuardFailed`; None for any.
     """
@@ -39,17 +39,35 @@ class Overlay(dict[Any, Any]):
     the batch, whatever its outcome.
     """
 
+    __slots__ = ("closing", "landed")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing: list[Callable[[], Sequence[Statement]]] = []
+        self.landed: list[Callable[[], None]] = []
+
+    def at_end(self, statements: Callable[[], Sequence[Statement]]) -> None:
+        """Ask for statements once more when all operations are prepared; they run after all others of the batch."""
+        self.closing.append(statements)
+
+    def on_loop(self, callback: Callable[[], None]) -> None:
+        """Call `callback` on the event loop once the batch is durable, before any of its callers resumes."""
+        self.landed.append(callback)
+
 
 class Operation(Protocol):
     """A write in four steps, all called on the writer thread."""
 
-    durability: Durability
+    @property
+    def durability(self) -> Durability:
+        """How safe the write must be before it is acknowledged."""
+        ...
 
     def prepare(self, overlay: Overlay) -> Sequence[Statement]:
         """The statements of this write, given what precedes it in the batch. May be called again after a failed batch.
 
         Raises:
-            Exception: any; this operation alone fails with it, its neighbours commit.
+            Exception: any, before the overlay is changed; the item it belongs to fails with it, its neighbours commit.
         """
         ...
 

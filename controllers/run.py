@@ -1,0 +1,426 @@
+"""Run: one execution of a Workflow, Network, Agent or Tool.
+
+How a Run is read, and the controller that hands it to the executor pool and copies its progress into status. The schema is
+`crds/runs.yaml`. A Run's spec never changes except `desiredState`, by which it is suspended, resumed and cancelled; the
+schema holds most of that, `validate_update` the fields of any shape. Nothing executes here.
+
+Read next: `kastra.engine.pool`, which executes Runs.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+from pydantic import Field
+
+from kastra.api.durations import format_duration, parse_duration
+from kastra.api.errors import Cause, NotFound
+from kastra.api.meta import GROUP, ObjectRef
+from kastra.api.object import Object
+from kastra.api.types import Closure, Reference
+from kastra.client.interface import PatchType, WriteOptions
+from kastra.clock import Clock, parse_rfc3339, rfc3339
+from kastra.config import Settings
+from kastra.engine.orders import RunOrder
+from kastra.engine.pool import TOPIC, Pool
+from kastra.engine.progress import Phase, Progress
+from kastra.runtime.closure import UnresolvedReferences
+from kastra.runtime.manager import Manager
+from kastra.runtime.model_default import with_default_models
+from kastra.runtime.reconcile import Request, Result
+from kastra.runtime.status import StatusWriter
+from kastra.runtime.view import Fields, View
+from kastra.runtime.view_errors import forbidden
+from kastra.runtime.view_types import Budget, Duration, Ref
+
+KIND = f"Run.{GROUP}"
+TARGETS = ("Workflow", "Network", "Agent", "Tool")
+WAITING = "waiting"
+"""Index of the Runs that can't begin yet."""
+
+MAX_OUTPUT = 128 * 1024
+"""Bytes of JSON up to which an output stands in the status."""
+
+_OPTIONS = WriteOptions(field_manager="kastra-run")
+
+
+class Target(Fields):
+    """What is run."""
+
+    kind: Literal["Workflow", "Network", "Agent", "Tool"]
+    name: str
+    namespace: str | None = None
+
+
+class RerunOf(Fields):
+    """The finished Run that this one repeats."""
+
+    name: str
+    from_step: str | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    keep_keys: bool = False
+
+
+class RunSpec(Fields):
+    """The normal form of a Run's spec."""
+
+    target: Target
+    input: Any = None
+    messages: Any = None
+    thread_ref: Ref | None = None
+    revision: str | None = None
+    durability: Literal["power", "process", "none"] | None = None
+    timeout: Duration | None = None
+    ttl_after_finished: Duration | None = None
+    idempotency_key: str | None = None
+    priority: int = 0
+    budget: Budget | None = None
+    budget_ref: Ref | None = None
+    desired_state: Literal["Running", "Suspended", "Cancelled"] = "Running"
+    rerun_of: RerunOf | None = None
+
+
+class RunView(View, kind="Run"):
+    """A Run, read."""
+
+    spec: RunSpec
+
+    def references(self) -> list[Reference]:
+        """The target, and the Run that is repeated."""
+        target = self.spec.target
+        found = [Reference("spec.target", target.kind, target.name, target.namespace or "")]
+        if self.spec.rerun_of is not None:
+            found.append(Reference("spec.rerunOf", "Run", self.spec.rerun_of.name))
+        return found
+
+    def unsupported(self) -> list[str]:
+        """Paths of the fields that are given, accepted, and not acted on by this version."""
+        return ["spec.budgetRef"] if self.spec.budget_ref is not None else []
+
+
+def validate(view: RunView) -> list[Cause]:
+    """What is wrong with a Run beyond what its schema says."""
+    spec = view.spec
+    found: list[Cause] = []
+    if spec.input is not None and spec.messages is not None:
+        found.append(forbidden("exactly one of input and messages", "spec.messages"))
+    if spec.messages is not None:
+        if spec.target.kind not in ("Agent", "Network"):
+            found.append(forbidden(f"a {spec.target.kind} takes input, not messages", "spec.messages"))
+        found += _messages_findings(spec.messages)
+    return found
+
+
+def _messages_findings(messages: Any) -> list[Cause]:
+    if isinstance(messages, str):
+        return []
+    if not isinstance(messages, list) or not messages:
+        return [Cause("FieldValueTypeInvalid", "Invalid value: must be a text or a list of messages", "spec.messages")]
+    return [
+        Cause("FieldValueTypeInvalid", "Invalid value: must be a text or {role, content}", f"spec.messages[{index}]")
+        for index, message in enumerate(messages)
+        if not isinstance(message, str) and not (isinstance(message, dict) and isinstance(message.get("role"), str))
+    ]
+
+
+def validate_update(view: RunView, old: RunView) -> list[Cause]:
+    """What is wrong with changing `old` into `view`: anything but `desiredState` changed."""
+    new_spec, old_spec = view.spec.plain(), old.spec.plain()
+    return [
+        forbidden("is immutable; make a new Run", f"spec.{name}")
+        for name in sorted(new_spec.keys() | old_spec.keys())
+        if name != "desiredState" and new_spec.get(name) != old_spec.get(name)
+    ]
+
+
+class RunStatus:
+    """What one pass says of a Run."""
+
+    def __init__(self, run: Object, clock: Clock) -> None:
+        self._run = run
+        self._writer = StatusWriter(run, rfc3339(clock.now()))
+
+    @property
+    def suspended_on_request(self) -> bool:
+        """Whether the Run is shown as suspended because `desiredState` asked for it."""
+        condition = self._run.condition("Suspended") or {}
+        return condition.get("status") == "True" and condition.get("reason") == "Requested"
+
+    def patch(self) -> dict[str, Any]:
+        """The merge patch of the status; empty when nothing differs."""
+        return self._writer.patch()
+
+    def accepted(self, closure: Closure) -> None:
+        """It is handed to the pool."""
+        self._set("Accepted", True, "Accepted", "")
+        fields = self._writer.fields
+        fields.phase, fields.target, fields.revision = "Pending", closure["root"], closure.get("hash")
+
+    def waiting(self, reason: str, message: str) -> None:
+        """Something that it needs isn't there yet."""
+        self._set("Accepted", False, reason, message)
+        self._writer.fields.phase = "Pending"
+
+    def refused(self, reason: str, message: str) -> None:
+        """It can never be executed."""
+        self._set("Accepted", False, reason, message)
+        self._end("Failed", reason, message)
+        self._writer.fields.error = {"type": "validation", "title": message}
+
+    def held(self) -> None:
+        """It waits for somebody to let it start."""
+        self._set("Accepted", True, "Accepted", "")
+        message = "not started; set spec.desiredState to Running to start it"
+        self._set("Suspended", True, "Requested", message)
+        self._writer.fields.phase = "Suspended"
+
+    def never_begun(self) -> None:
+        """It was cancelled before it began."""
+        self._end("Cancelled", "Cancelled", "cancelled before it began")
+
+    def show(self, progress: Progress) -> None:
+        """Copy what the journal tells."""
+        fields = self._writer.fields
+        fields.phase = progress.phase.value
+        fields.counts = dict(progress.counts)
+        fields.current_steps = list(progress.current_steps)
+        fields.waiting_for = [_wait(wait) for wait in progress.waiting_for]
+        fields.usage = progress.usage.plain()
+        fields.recoveries = progress.recoveries
+        fields.journal = {"lastSeq": progress.last_seq}
+        fields.start_time = _time(progress.start_time)
+        if progress.holder:
+            fields.lease = {"holder": progress.holder, "epoch": progress.epoch}
+        self._conditions(progress)
+        if progress.phase.terminal:
+            self._finish(progress)
+
+    def _conditions(self, progress: Progress) -> None:
+        phase = progress.phase
+        self._set("Started", progress.start_time is not None, "Started" if progress.start_time else "Pending", "")
+        running = phase in (Phase.RUNNING, Phase.WAITING)
+        self._set("Progressing", running, phase.value, "")
+        self._set_if_new("Suspended", phase is Phase.SUSPENDED, self._why_suspended(progress), "")
+        self._set_if_new("InDoubt", progress.in_doubt, "OutcomeUnknown" if progress.in_doubt else "Settled", "")
+        if progress.recoveries:
+            self._set("Recovered", True, "Recovered", f"{progress.recoveries} times")
+
+    def _why_suspended(self, progress: Progress) -> str:
+        if progress.phase is not Phase.SUSPENDED:
+            return "Resumed"
+        if progress.in_doubt:
+            return "InDoubt"
+        return "Requested" if self._run.spec.get("desiredState") == "Suspended" else "WaitingForResume"
+
+    def _finish(self, progress: Progress) -> None:
+        fields = self._writer.fields
+        error = dict(progress.error) if progress.error else None
+        title = str((error or {}).get("title") or "")
+        fields.completion_time = _time(progress.completion_time)
+        if progress.start_time is not None and progress.completion_time is not None:
+            fields.duration = format_duration((progress.completion_time - progress.start_time) / 1000)
+        fields.stop_reason = progress.stop_reason or None
+        fields.error = error
+        if progress.output is not None:
+            # The object stays small; the journal has the whole.
+            if len(orjson.dumps(progress.output)) <= MAX_OUTPUT:
+                fields.output = progress.output
+            else:
+                fields.output_ref = f"history/{progress.last_seq}"
+        self._end(progress.phase.value, progress.stop_reason or progress.phase.value, title)
+
+    def _end(self, phase: str, reason: str, message: str) -> None:
+        self._writer.fields.phase = phase
+        self._set("Complete", True, phase, message)
+        if phase != "Cancelled":
+            self._set(phase, True, reason if reason.isalnum() else phase, message)
+
+    def _set(self, type_: str, status: bool, reason: str, message: str) -> None:
+        self._writer.condition(type_, status, reason, message)
+
+    def _set_if_new(self, type_: str, status: bool, reason: str, message: str) -> None:
+        if status or self._run.condition(type_) is not None:
+            self._set(type_, status, reason, message)
+
+
+def _wait(wait: Mapping[str, Any]) -> dict[str, Any]:
+    until = wait.get("until")
+    return {**wait, "until": _time(until)} if isinstance(until, int) else dict(wait)
+
+
+def _time(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else rfc3339(datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+class RunReconciler:
+    """Submits a Run to the executor pool, hands it the wishes of `desiredState`, and copies its progress into status.
+
+    Executes nothing and waits for nothing: `submit` returns at once, and the pool's events bring the Run back here.
+
+    Args:
+        manager: its client, caches and clock.
+        pool: None in a process that executes nothing; Runs then stay Pending.
+    """
+
+    def __init__(self, manager: Manager, pool: Pool | None) -> None:
+        self._manager = manager
+        self._pool = pool
+        self._runs = manager.cache.lister(KIND)
+        self._uids: dict[Request, str] = {}
+
+    def submitted(self, event: Mapping[str, Any]) -> list[Request]:
+        """The request that an event of the pool leads to."""
+        request = Request(event["namespace"], event["name"])
+        self._uids[request] = event["uid"]
+        return [request]
+
+    async def reconcile(self, request: Request) -> Result:
+        """One pass over one Run."""
+        run = self._runs.get(request.namespace, request.name)
+        known = self._uids.get(request)
+        if known is not None and (run is None or run.uid != known):
+            # The object is gone, and what it asked for with it.
+            del self._uids[request]
+            if self._pool is not None:
+                await self._pool.cancel(known, by="deletion")
+        if run is None:
+            return Result()
+        if run.is_condition_true("Complete"):
+            self._uids.pop(request, None)
+            return await self._expire(run)
+        if self._pool is None:
+            return Result()
+        status = RunStatus(run, self._manager.clock)
+        progress = await self._pool.progress(run.uid)
+        if progress is None or (progress.phase is Phase.PENDING and not progress.last_seq):
+            await self._begin(run, status)
+        else:
+            await self._steer(run, status, progress)
+            status.show(progress)
+        await self._write(run, status)
+        return Result()
+
+    async def _begin(self, run: Object, status: RunStatus) -> None:
+        assert self._pool is not None
+        view = RunView.of(run)
+        if view.spec.desired_state == "Cancelled":
+            await self._pool.cancel(run.uid, by="desiredState", event_id=_event_id(run))
+            status.never_begun()
+            return
+        if view.spec.desired_state == "Suspended":
+            status.held()
+            return
+        if view.spec.rerun_of is not None:
+            status.refused("UnsupportedFeatures", "spec.rerunOf is not acted on by this version; create a new Run")
+            return
+        closure = await self._closure(view, status)
+        if closure is None:
+            return
+        if view.spec.revision not in (None, closure.get("hash")):
+            message = f"spec.revision is {view.spec.revision}, but {closure['root']} is now {closure.get('hash')}"
+            status.refused("RevisionMismatch", message)
+            return
+        status.accepted(closure)
+        value = view.spec.input
+        if view.spec.messages is not None:
+            value = {"messages": view.spec.messages}
+        timeout = view.spec.timeout
+        self._uids[Request(run.namespace, run.name)] = run.uid
+        self._pool.submit(
+            RunOrder(
+                uid=run.uid,
+                namespace=run.namespace,
+                name=run.name,
+                closure=closure,
+                input=value,
+                # Memory only is a weaker promise than is made; nothing is gained by breaking it.
+                durability="process" if view.spec.durability in ("process", "none") else "power",
+                timeout=parse_duration(timeout) if timeout is not None else None,
+                origin=view.spec.idempotency_key or "",
+            )
+        )
+
+    async def _closure(self, view: RunView, status: RunStatus) -> Closure | None:
+        """Everything the target needs; None when something is missing, which `status` then says."""
+        target = view.spec.target
+        ref = ObjectRef(f"{target.kind}.{GROUP}", target.name, target.namespace or view.metadata.namespace)
+        try:
+            root = await self._manager.client.get(ref)
+            closure = await self._manager.closure(root)
+        except NotFound:
+            status.waiting("NotFound", f"{target.kind} {ref.namespace}/{ref.name} does not exist (yet)")
+            return None
+        except UnresolvedReferences as error:
+            status.waiting(error.resolution.reason, error.resolution.message)
+            return None
+        namespaces = {obj["namespace"] for obj in closure["objects"].values()}
+        lister = self._manager.cache.lister("namespaces")
+        default = self._manager.service(Settings).default_model
+        return with_default_models(closure, {name: lister.get("", name) for name in namespaces}, default)
+
+    async def _steer(self, run: Object, status: RunStatus, progress: Progress) -> None:
+        """Pass on a wish that differs from what is so; each wish once, whatever happens in between."""
+        assert self._pool is not None
+        wish = run.spec.get("desiredState", "Running")
+        if wish == "Cancelled":
+            await self._pool.cancel(run.uid, by="desiredState", event_id=_event_id(run))
+        elif wish == "Suspended" and progress.phase is not Phase.SUSPENDED:
+            await self._pool.suspend(run.uid, by="desiredState", event_id=_event_id(run))
+        elif wish == "Running" and progress.phase is Phase.SUSPENDED and status.suspended_on_request:
+            await self._pool.resume(run.uid, by="desiredState", event_id=_event_id(run))
+
+    async def _expire(self, run: Object) -> Result:
+        """Delete a finished Run whose time is up, or come back then."""
+        ttl = run.spec.get("ttlAfterFinished")
+        finished = run.status.get("completionTime")
+        if ttl is None or finished is None:
+            return Result()
+        due = parse_rfc3339(finished).timestamp() + parse_duration(ttl)
+        left = due - self._manager.clock.now().timestamp()
+        if left > 0:
+            return Result(requeue_after=left)
+        with suppress(NotFound):
+            await self._manager.client.delete(run.ref, uid=run.uid)
+        return Result()
+
+    async def _write(self, run: Object, status: RunStatus) -> None:
+        patch = status.patch()
+        if patch:
+            body = {"metadata": {"resourceVersion": run.resource_version}, "status": patch}
+            with suppress(NotFound):
+                await self._manager.client.patch(run.ref, body, PatchType.MERGE, _OPTIONS, subresource="status")
+
+
+def _event_id(run: Object) -> str:
+    return f"{run.uid}/generation/{run.generation}"
+
+
+def setup(manager: Manager) -> None:
+    """Run the controller, with the pool if there is one in this process."""
+    try:
+        pool: Pool | None = manager.service(Pool)
+    except LookupError:
+        pool = None
+    reconciler = RunReconciler(manager, pool)
+    controller = manager.controller(KIND, reconciler, concurrency=8)
+    controller.source(TOPIC, reconciler.submitted)
+    manager.cache.informer(KIND).indexer.add_index(WAITING, _waits)
+    for kind in (*TARGETS, "Model", "ModelProvider"):
+        # A Run that waits for its target, or for what its target needs, is looked at again when that changes.
+        controller.watches(f"{kind}.{GROUP}", _waiting_runs(manager))
+
+
+def _waiting_runs(manager: Manager) -> Callable[[Object], list[Request]]:
+    lister = manager.cache.lister(KIND)
+
+    def find(obj: Object) -> list[Request]:
+        return [Request(run.namespace, run.name) for run in lister.by_index(WAITING, "")]
+
+    return find
+
+
+def _waits(run: Object) -> list[str]:
+    accepted = run.condition("Accepted")
+    return [""] if accepted is not None and accepted.get("status") == "False" else []

@@ -1,0 +1,25 @@
+"""The composition root and the Python API: `kastra.open`.
+
+Only this package knows every part. `composition` wires them, `embedded` is what applications and the command line use,
+`applying` and `running` are the two things one does with them, over any client.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .embedded import Kastra as Kastra
+    from .embedded import open as open  # noqa: A004 - kastra.open reads like the built-in it resembles
+    from .embedded import peek as peek
+
+_EXPORTS = ("Kastra", "open", "peek")
+
+__all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    # On demand, since a read-only look at the store needs next to nothing of what running it needs.
+    if name in _EXPORTS:
+        from . import embedded
+
+        return getattr(embedded, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

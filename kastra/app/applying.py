@@ -1,0 +1,233 @@
+"""Folders of manifests become objects: checked as a whole, then sent in order by server-side apply.
+
+All or nothing for what can be checked beforehand: if any file is invalid nothing is sent (`keep_going` sends the valid
+rest). After that a refusal by the server concerns its object alone. Namespaces that a manifest names and nobody declared
+are created. Runs are created suspended unless asked otherwise, because applying a folder must never start paid work.
+
+Works on any `Client`, so the same code serves the embedded store and a remote server. Read next: `kastra.app.applyset`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, groupby
+from typing import Any, Literal
+
+import anyio
+
+from kastra.api.errors import Conflict, Invalid, NotFound, StatusError
+from kastra.api.meta import DEFAULT_NAMESPACE, GROUP, ObjectRef
+from kastra.api.object import Object
+from kastra.client.interface import Client, WriteOptions
+from kastra.manifest.loader import Loaded, Manifest
+from kastra.manifest.problem import Problem
+
+from .validation import Validator, suggest
+
+FIELD_MANAGER = "kastra"
+HOLD_MANAGER = "kastra-hold"
+_AT_ONCE = 64
+"""Objects of one rank sent together, so that their commits share a disk write."""
+
+DryRun = Literal["none", "client", "server"]
+Verb = Literal["created", "configured", "unchanged", "pruned"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How to apply.
+
+    Args:
+        namespace: for manifests that name none.
+        dry_run: `client` stops after the checks, `server` lets the server check and stores nothing.
+        keep_going: send the valid objects although others are invalid.
+        force: take over fields that another manager owns.
+        run: start the Runs among the manifests instead of creating them suspended.
+        field_manager: under which ownership is recorded.
+        labels: added to every object (an apply-set's membership).
+    """
+
+    namespace: str = DEFAULT_NAMESPACE
+    dry_run: DryRun = "none"
+    keep_going: bool = False
+    force: bool = False
+    run: bool = False
+    field_manager: str = FIELD_MANAGER
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one object."""
+
+    ref: ObjectRef
+    verb: Verb
+    object: Object | None = None
+
+
+@dataclass(slots=True)
+class ApplyReport:
+    """What became of a folder.
+
+    Args:
+        applied: in the order sent, with the namespaces created on the way.
+        problems: errors and warnings with their places.
+        not_applied: how many objects were not stored because of errors.
+    """
+
+    applied: list[Applied] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    not_applied: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every object is stored."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+
+async def apply(client: Client, loaded: Loaded, validator: Validator, options: ApplyOptions) -> ApplyReport:
+    """Check and send the manifests of `loaded`."""
+    errors = validator.check(loaded.manifests)
+    report = ApplyReport(problems=[*loaded.problems, *chain.from_iterable(errors)])
+    if not report.ok and not options.keep_going:
+        report.not_applied = len(loaded.manifests)
+        return report
+    manifests = [manifest for manifest, found in zip(loaded.manifests, errors, strict=True) if not found]
+    report.not_applied = len(loaded.manifests) - len(manifests)
+    sender = _Sender(client, options, report)
+    if options.dry_run == "client":
+        await sender.compare(manifests)
+        return report
+    await sender.create_namespaces(manifests)
+    for _, same_rank in groupby(manifests, key=lambda manifest: manifest.object["kind"]):
+        await sender.send(list(same_rank))
+    return report
+
+
+class _Sender:
+    """Sends manifests and records what became of them."""
+
+    def __init__(self, client: Client, options: ApplyOptions, report: ApplyReport) -> None:
+        self._client = client
+        self._options = options
+        self._report = report
+        self._dry_run = options.dry_run == "server"
+        self._missing_namespaces: set[str] = set()
+
+    async def create_namespaces(self, manifests: Sequence[Manifest]) -> None:
+        """Create what manifests name, nobody declares and doesn't exist."""
+        declared = {m.object["metadata"].get("name") for m in manifests if m.object["kind"] == "Namespace"}
+        named = {self._prepared(manifest)["metadata"].get("namespace") for manifest in manifests}
+        for name in sorted(filter(None, named)):
+            try:
+                await self._client.get(ObjectRef("namespaces", name))
+            except NotFound:
+                self._missing_namespaces.add(name)
+                if name in declared:
+                    continue
+                body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+                created = await self._client.apply(
+                    body, WriteOptions(dry_run=self._dry_run, field_manager=self._options.field_manager)
+                )
+                self._report.applied.append(Applied(ObjectRef("Namespace", name), "created", created))
+
+    async def send(self, manifests: Sequence[Manifest]) -> None:
+        """Send objects of one kind, many at once; results are reported in their order."""
+        outcomes: list[Applied | Problem | None] = [None] * len(manifests)
+        limit = anyio.CapacityLimiter(_AT_ONCE)
+
+        async def one(index: int, manifest: Manifest) -> None:
+            async with limit:
+                try:
+                    outcomes[index] = await self._apply(manifest)
+                except StatusError as error:
+                    outcomes[index] = self._refusal(manifest, error)
+
+        async with anyio.create_task_group() as group:
+            for index, manifest in enumerate(manifests):
+                group.start_soon(one, index, manifest)
+        for outcome in outcomes:
+            if isinstance(outcome, Applied):
+                self._report.applied.append(outcome)
+            elif outcome is not None:
+                self._report.problems.append(outcome)
+                self._report.not_applied += 1
+
+    async def compare(self, manifests: Iterable[Manifest]) -> None:
+        """Say what would be created or exists, without sending anything."""
+        for manifest in manifests:
+            body = self._prepared(manifest)
+            ref = _ref(body)
+            try:
+                existing = await self._client.get(ref)
+            except NotFound:
+                self._report.applied.append(Applied(ref, "created"))
+            else:
+                self._report.applied.append(Applied(ref, "configured", existing))
+
+    def _prepared(self, manifest: Manifest) -> dict[str, Any]:
+        """The object as it is sent: namespace filled in, status left out, labels added."""
+        body = {key: value for key, value in manifest.object.items() if key != "status"}
+        metadata = dict(body["metadata"])
+        resource = self._client.scheme.for_kind(body["apiVersion"], body["kind"])
+        if resource is None or resource.namespaced:
+            metadata["namespace"] = metadata.get("namespace") or self._options.namespace
+        else:
+            metadata.pop("namespace", None)
+        if self._options.labels:
+            metadata["labels"] = {**(metadata.get("labels") or {}), **self._options.labels}
+        body["metadata"] = metadata
+        return body
+
+    async def _apply(self, manifest: Manifest) -> Applied:
+        body = self._prepared(manifest)
+        options = WriteOptions(
+            dry_run=self._dry_run, field_manager=self._options.field_manager, field_validation="Strict"
+        )
+        if not body["metadata"].get("name"):
+            created = await self._client.create(body, options)
+            return Applied(created.ref, "created", created)
+        ref = _ref(body)
+        if self._dry_run and body["metadata"].get("namespace") in self._missing_namespaces:
+            return Applied(ref, "created")
+        try:
+            before = await self._client.get(ref)
+        except NotFound:
+            before = None
+        if _is_run(body) and not self._options.run:
+            body = await self._held(body, before, options)
+        after = await self._client.apply(body, options, force=self._options.force)
+        if before is None:
+            return Applied(ref, "created", after)
+        changed = before.data != after.data if self._dry_run else before.resource_version != after.resource_version
+        return Applied(ref, "configured" if changed else "unchanged", after)
+
+    async def _held(self, body: dict[str, Any], before: Object | None, options: WriteOptions) -> dict[str, Any]:
+        """The Run without a desired state; on creation, suspended by a manager of its own.
+
+        Later applies of the same file don't mention the field, so they neither resume nor suspend the Run.
+        """
+        spec = {key: value for key, value in (body.get("spec") or {}).items() if key != "desiredState"}
+        if before is None:
+            held = {**body, "spec": {**spec, "desiredState": "Suspended"}}
+            await self._client.apply(held, WriteOptions(dry_run=options.dry_run, field_manager=HOLD_MANAGER))
+        return {**body, "spec": spec}
+
+    def _refusal(self, manifest: Manifest, error: StatusError) -> Problem:
+        resource = self._client.scheme.for_kind(manifest.object["apiVersion"], manifest.object["kind"])
+        if isinstance(error, Invalid) and error.causes:
+            cause = error.causes[0]
+            schema = resource.schema if resource is not None else None
+            return manifest.problem(cause, suggestion=suggest(cause, manifest.object, schema))
+        place, _ = manifest.positions.find(("metadata", "name"))
+        hint = "; --force-conflicts takes the fields over" if isinstance(error, Conflict) and error.causes else ""
+        return Problem("error", manifest.file, place.key, "", f"{error.message}{hint}")
+
+
+def _ref(body: Mapping[str, Any]) -> ObjectRef:
+    group = body["apiVersion"].rpartition("/")[0]
+    kind = f"{body['kind']}.{group}" if group else body["kind"]
+    return ObjectRef(kind, body["metadata"].get("name", ""), body["metadata"].get("namespace", ""))
+
+
+def _is_run(body: Mapping[str, Any]) -> bool:
+    return bool(body["kind"] == "Run" and body["apiVersion"].startswith(f"{GROUP}/"))

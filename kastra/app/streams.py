@@ -1,0 +1,114 @@
+"""What hangs below objects as a stream: the events of a Run, and direct answers of Agents and Networks.
+
+A Run's durable events are read from its journal, so a reader can come at any time and go on where it stopped; ephemeral
+ones (a token, progress) are passed on while they happen. Read next: `kastra.engine.events`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from kastra.agent.assembly import Assembly
+from kastra.agent.runners import generate
+from kastra.api.errors import BadRequest
+from kastra.api.object import Object
+from kastra.api.types import Closure
+from kastra.apiserver.subresources import ConnectRequest
+from kastra.bus import Bus
+from kastra.clock import Clock
+from kastra.engine.direct import DirectContext
+from kastra.engine.events import event_of
+from kastra.engine.history import History
+from kastra.engine.step import StepError
+
+_LAST = frozenset({"run.completed", "run.failed", "run.cancelled"})
+_PAGE = 500
+_POLL = 0.25
+
+Closer = Callable[[Object], Awaitable[Closure]]
+"""Builds the closure of an object."""
+
+
+class RunEvents:
+    """The events of Runs, in the order of their journals.
+
+    Args:
+        history: reads journals.
+        bus: on which a pool of this process publishes; None to look into the journal again and again instead.
+        clock: paces that.
+    """
+
+    def __init__(self, history: History, bus: Bus | None, clock: Clock) -> None:
+        self._history = history
+        self._bus = bus
+        self._clock = clock
+
+    def connect(self, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
+        """For the subresource `runs/events`: from record `since` until the Run has ended."""
+        return self.follow(request.object.uid, request.since or 0)
+
+    async def follow(self, uid: str, since: int = 0, *, wait: bool = True) -> AsyncIterator[dict[str, Any]]:
+        """Events after record `since`; ends with the Run's last event, or with what there is if not `wait`."""
+        live = self._bus.subscribe(f"run/{uid}", limit=65536) if self._bus is not None and wait else None
+        try:
+            while True:
+                async for event in self._recorded(uid, since):
+                    since = event["seq"]
+                    yield event
+                    if event["type"] in _LAST:
+                        return
+                if not wait:
+                    return
+                if live is None:
+                    await self._clock.sleep(_POLL)
+                    continue
+                async for _, event in live:
+                    seq = event.get("seq")
+                    if seq is not None and seq > since + 1:
+                        break  # something was missed on the bus; the journal has it
+                    if seq is None or seq > since:
+                        since = seq or since
+                        yield event
+                        if event["type"] in _LAST:
+                            return
+                else:
+                    live = None
+        finally:
+            if live is not None:
+                await live.aclose()
+
+    async def _recorded(self, uid: str, since: int) -> AsyncIterator[dict[str, Any]]:
+        row = await self._history.run(uid)
+        while row is not None:
+            records = await self._history.records(row.id, since, _PAGE)
+            for record in records:
+                since = record.seq
+                event = event_of(record)
+                if event is not None:
+                    yield event
+            if len(records) < _PAGE:
+                return
+
+
+class DirectAnswers:
+    """For the subresource `generate`: an Agent or Network answers without a Run.
+
+    Args:
+        assembly: shared with Runs.
+        close: builds closures.
+    """
+
+    def __init__(self, assembly: Assembly, close: Closer) -> None:
+        self._assembly = assembly
+        self._close = close
+
+    async def connect(self, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
+        """One record: the answer. The body is `{input}` or `{messages}`."""
+        body = request.body or {}
+        if "input" not in body and "messages" not in body:
+            raise BadRequest("the body needs input or messages")
+        value = body["input"] if "input" in body else {"messages": body["messages"]}
+        closure = await self._close(request.object)
+        try:
+            yield await generate(self._assembly, closure, value, DirectContext(), body.get("modelSettings"))
+        except StepError as error:
+            raise BadRequest(f"{error.type}: {error.message}") from error

@@ -1,0 +1,198 @@
+"""Everything that can be said about manifests before anything is sent.
+
+The same schemas, rules and kind validators that admission uses are run here on copies, so that a folder with one bad file
+changes nothing. Kinds that the folder itself defines are checked against their definition in it. What only the server can
+know (conflicts with other field managers, rules about the stored object) is left to it.
+
+Read next: `kastra.app.applying`, which sends what passes.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from kastra.api.errors import INVALID, NOT_SUPPORTED, Cause
+from kastra.api.meta import is_dns_label
+from kastra.api.names import closest
+from kastra.api.scheme import Scheme
+from kastra.apiserver.crdvalidation import definition_causes
+from kastra.manifest.loader import Manifest
+from kastra.manifest.position import PathTuple, format_path, parse_path
+from kastra.manifest.problem import Problem
+from kastra.schema import CompiledSchema, SchemaError, compile_schema
+
+KindValidator = Callable[[Mapping[str, Any]], Sequence[Cause]]
+"""What a kind's structural schema can't say, as found by discovery; answers causes, never raises."""
+
+_DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
+_ROOT_KEYS = ("apiVersion", "kind", "metadata")
+_METADATA_KEYS = frozenset(
+    [
+        "name",
+        "generateName",
+        "namespace",
+        "labels",
+        "annotations",
+        "finalizers",
+        "ownerReferences",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "selfLink",
+    ]
+)
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+class Validator:
+    """Checks manifests against the kinds that a server has, and those that the manifests define.
+
+    Args:
+        scheme: the server's kinds, with their schemas.
+        validators: per (group, kind), what schemas can't say.
+    """
+
+    def __init__(self, scheme: Scheme, validators: Mapping[tuple[str, str], KindValidator]) -> None:
+        self._scheme = scheme
+        self._validators = {_DEFINITION: _definition_causes, **validators}
+        self._compiled: dict[tuple[str, str], tuple[CompiledSchema | None, Mapping[str, Any] | None]] = {}
+
+    def check(self, manifests: Sequence[Manifest]) -> list[list[Problem]]:
+        """The errors of each manifest, in their order; an empty list for one that is valid."""
+        self._compiled.clear()
+        for manifest in manifests:
+            self._learn(manifest.object)
+        return [self._check_one(manifest) for manifest in manifests]
+
+    def _learn(self, obj: Mapping[str, Any]) -> None:
+        """Take in the kinds that a CustomResourceDefinition among the manifests declares."""
+        if obj.get("kind") != "CustomResourceDefinition" or not isinstance(obj.get("spec"), dict):
+            return
+        spec = obj["spec"]
+        kind = (spec.get("names") or {}).get("kind")
+        for version in spec.get("versions") or ():
+            if isinstance(version, dict) and kind and version.get("served"):
+                schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+                key = (f"{spec.get('group')}/{version.get('name')}", kind)
+                self._compiled[key] = (_compile(schema), schema)
+
+    def _check_one(self, manifest: Manifest) -> list[Problem]:
+        obj = manifest.object
+        key = (obj["apiVersion"], obj["kind"])
+        resource = self._scheme.for_kind(*key)
+        if resource is None and key not in self._compiled:
+            return [self._unknown_kind(manifest)]
+        if key not in self._compiled:
+            schema = resource.schema if resource is not None else None
+            self._compiled[key] = (_compile(schema) if schema else None, schema)
+        compiled, schema = self._compiled[key]
+        causes = list(_metadata_causes(obj["metadata"]))
+        group = obj["apiVersion"].rpartition("/")[0]
+        if compiled is not None:
+            copy = deepcopy(obj)
+            # A status in a manifest is ignored, not checked.
+            copy.pop("status", None)
+            admitted = compiled.admit(copy, None)
+            causes += [Cause(INVALID, f'unknown field "{path}"', path) for path in admitted.pruned]
+            causes += admitted.causes
+            validate = self._validators.get((group, obj["kind"]))
+            if validate is not None and not causes:
+                causes += validate(copy)
+        return [manifest.problem(cause, suggestion=suggest(cause, obj, schema)) for cause in causes]
+
+    def _unknown_kind(self, manifest: Manifest) -> Problem:
+        api_version, kind = manifest.object["apiVersion"], manifest.object["kind"]
+        kinds = {resource.kind: resource.api_version for resource in self._scheme}
+        kinds.update({known: version for version, known in self._compiled})
+        near = closest(kind, kinds)
+        suggestion = ""
+        if kind in kinds:
+            suggestion = f"{kind} is in {kinds[kind]}"
+        elif near is not None:
+            suggestion = f'did you mean "{near}" ({kinds[near]})?'
+        field = "apiVersion" if kind in kinds else "kind"
+        message = f'no matches for kind "{kind}" in version "{api_version}"'
+        return manifest.problem(Cause(INVALID, message, field), suggestion=suggestion)
+
+
+def _compile(schema: Mapping[str, Any]) -> CompiledSchema | None:
+    try:
+        return compile_schema(schema)
+    except SchemaError:
+        return None  # the definition's own check reports it, with places
+
+
+def _definition_causes(definition: Mapping[str, Any]) -> Sequence[Cause]:
+    def schema_causes(schema: Mapping[str, Any]) -> Sequence[Cause]:
+        try:
+            compile_schema(schema)
+        except SchemaError as error:
+            return error.causes
+        return ()
+
+    return definition_causes(definition, None, schema_causes)
+
+
+def _metadata_causes(metadata: Mapping[str, Any]) -> Iterable[Cause]:
+    for key in metadata:
+        if key not in _METADATA_KEYS:
+            yield Cause(INVALID, f'unknown field "metadata.{key}"', f"metadata.{key}")
+    for name in ("labels", "annotations"):
+        values = metadata.get(name)
+        if values is not None and not isinstance(values, dict):
+            yield Cause(INVALID, "Invalid value: must be a mapping of text to text", f"metadata.{name}")
+            continue
+        for key, value in (values or {}).items():
+            if not isinstance(value, str):
+                path = format_path(("metadata", name, key))
+                yield Cause(INVALID, f"Invalid value: {value!r}: must be a string; quote it", path)
+    namespace = metadata.get("namespace")
+    if namespace and not is_dns_label(namespace):
+        message = (
+            f'Invalid value: "{namespace}": a lowercase RFC 1123 label must consist of lower case alphanumeric '
+            "characters or '-', and must start and end with an alphanumeric character"
+        )
+        yield Cause(INVALID, message, "metadata.namespace")
+
+
+def suggest(cause: Cause, obj: Mapping[str, Any], schema: Mapping[str, Any] | None) -> str:
+    """`did you mean "openai"?` where one near miss stands out; empty otherwise."""
+    path = parse_path(cause.field)
+    if cause.reason == NOT_SUPPORTED and "supported values:" in cause.message:
+        values = _QUOTED.findall(cause.message.split("supported values:", 1)[1])
+        near = closest(str(_value_at(obj, path)), values)
+    elif cause.message.startswith("unknown field") and path:
+        if path[0] == "metadata" and len(path) == 2:
+            candidates: Iterable[str] = _METADATA_KEYS
+        else:
+            candidates = _properties(schema, path[:-1])
+        near = closest(str(path[-1]), candidates)
+    else:
+        return ""
+    return f'did you mean "{near}"?' if near is not None else ""
+
+
+def _value_at(obj: Any, path: PathTuple) -> Any:
+    for part in path:
+        try:
+            obj = obj[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return obj
+
+
+def _properties(schema: Mapping[str, Any] | None, path: PathTuple) -> Iterable[str]:
+    node: Any = schema or {}
+    for part in path:
+        if isinstance(part, int):
+            node = node.get("items") or {}
+        else:
+            additional = node.get("additionalProperties")
+            node = (node.get("properties") or {}).get(part) or (additional if isinstance(additional, dict) else {})
+    known = list(node.get("properties") or ())
+    return [*known, *_ROOT_KEYS] if not path else known

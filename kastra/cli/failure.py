@@ -1,0 +1,32 @@
+"""How a failure looks on the terminal: one line that says what is wrong and what to do, and an exit code."""
+
+import os
+import sys
+import traceback
+
+from kastra.api.errors import StatusError
+
+
+def report(error: BaseException) -> int:
+    """Print the error the way kubectl does and return the exit code.
+
+    Defects of ours (anything that isn't a known kind of failure) come with a traceback only when `KASTRA_DEBUG` is set.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return max(report(inner) for inner in error.exceptions)
+    if isinstance(error, StatusError):
+        reason = "" if error.reason == "InternalError" else f" ({error.reason})"
+        _say(f"Error from server{reason}: {error.message}")
+    elif isinstance(error, (OSError, ValueError)):
+        _say(f"error: {error}")
+    else:
+        _say(f"error: {type(error).__name__}: {error}")
+        if not os.environ.get("KASTRA_DEBUG"):
+            _say("This is a defect of Kastra's. Please report it with the traceback that KASTRA_DEBUG=1 shows.")
+    if os.environ.get("KASTRA_DEBUG"):
+        traceback.print_exception(error)
+    return 1
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,101 @@
+"""The entry point: `kastra VERB ...`. Loads a verb's module only when that verb is used.
+
+Every verb lives in a module of this package; the table below is all that is imported to print the help. Exit codes: 0 done,
+1 refused or failed, 2 wrong usage, 130 interrupted. Read next: `kastra.cli.session`, which opens the store.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .failure import report
+
+_VERBS: dict[str, tuple[str, str]] = {
+    "annotate": ("kastra.cli.label", "Set or remove annotations of an object"),
+    "api-resources": ("kastra.cli.api_resources", "List the kinds that exist"),
+    "apply": ("kastra.cli.apply", "Make files, folders or standard input the desired state"),
+    "backup": ("kastra.cli.backup", "Copy the store, consistently, while it is in use"),
+    "completion": ("kastra.cli.completion", "Print a shell completion script"),
+    "delete": ("kastra.cli.delete", "Delete objects by name, file or selector"),
+    "describe": ("kastra.cli.describe", "Show an object with its conditions and events"),
+    "diff": ("kastra.cli.diff", "Show what apply would change"),
+    "doctor": ("kastra.cli.doctor", "Check the store file, the disk and the installation"),
+    "edit": ("kastra.cli.edit", "Change an object in your editor"),
+    "events": ("kastra.cli.events", "List events"),
+    "explain": ("kastra.cli.explain", "Document a kind or one of its fields"),
+    "get": ("kastra.cli.get", "List objects"),
+    "label": ("kastra.cli.label", "Set or remove labels of an object"),
+    "logs": ("kastra.cli.logs", "Show the events of a Run"),
+    "restore": ("kastra.cli.backup", "Put a backup in place of the store"),
+    "run": ("kastra.cli.run", "Run a Workflow, Network, Agent or Tool and print its output"),
+    "validate": ("kastra.cli.validate", "Check manifests without applying them"),
+    "version": ("kastra.cli.version", "Print versions"),
+    "wait": ("kastra.cli.wait", "Wait for a condition of objects"),
+    "watch": ("kastra.cli.watch", "Run the controllers and show the reconcile loop live"),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command = getattr(import_module(_VERBS[cmd_name][0]), cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            from kastra.api.names import closest
+
+            near = closest(args[0], _VERBS)
+            hint = f'; did you mean "{near}"?' if near else ""
+            ctx.fail(f'no such verb "{args[0]}"{hint}')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in sorted(_VERBS.items())])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the store (default: .kastra in the project).")
+@click.option("--driver", type=click.Choice(["libsql", "sqlite3"]), help="SQLite library that opens the store.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Structured log on stderr.")
+@click.pass_context
+def cli(ctx: click.Context, **flags: Any) -> None:
+    """Kubernetes' way of working for AI agents: declare in YAML, apply, and controllers make it real."""
+    ctx.obj = flags
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = cli.main(args=arguments, prog_name="kastra", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): that is its right, and no error of ours.
+        sys.stderr.close()
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the last place: whatever it is, the user gets one line
+        code = report(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()
