@@ -105,6 +105,7 @@ class Context:
         self._applied = applied
         self._children: set[_ChildKey] = set()
         self._complete: bool | None = None
+        self._silent = False
         self._writer = StatusWriter(obj, rfc3339(host.clock.now()))
 
     # ---- the world
@@ -122,6 +123,16 @@ class Context:
     def lister(self, kind: str) -> Lister:
         """The cache of a kind."""
         return self._host.cache.lister(kind)
+
+    @property
+    def views(self) -> Views:
+        """All kinds' views."""
+        return self._host.views
+
+    @property
+    def resolver(self) -> Resolver:
+        """Resolves references of any object."""
+        return self._host.resolver
 
     def view(self, kind: str) -> type[TypedView]:
         """The class that reads a kind. Raises KeyError."""
@@ -176,6 +187,11 @@ class Context:
         self.condition("Ready", False, reason, message)
         return Result(requeue_after=requeue_after)
 
+    def look_later(self, seconds: float) -> Result:
+        """Say nothing in this pass and look again: at the next change, after `seconds` at the latest. Prunes nothing."""
+        self._complete, self._silent = False, True
+        return Result(requeue_after=seconds)
+
     def event(self, reason: str, message: str, type_: EventType = "Normal") -> None:
         """Record an Event on the object."""
         self._host.recorder.event(self.object, type_, reason, message)
@@ -221,7 +237,7 @@ class Context:
 
     async def write_status(self) -> None:
         """One patch with what differs, guarded by the version this pass saw. Raises Conflict."""
-        patch = self._writer.patch()
+        patch = {} if self._silent else self._writer.patch()
         if not patch:
             return
         resource = self.client.scheme.find(self.object.ref.kind)

@@ -4,8 +4,8 @@
 
 A worker survives whatever a reconciler raises: the failure is counted, logged, recorded as an Event on the object and
 retried with backoff; a TerminalError is not retried; a Conflict is retried quietly, since it only means that the cache was
-a moment behind. A reconcile that outlasts its deadline is cancelled and counts as failed. Nothing here knows what a
-reconciler does, or executes a Run.
+a moment behind, and so is the refusal to create in a Namespace that is being deleted. A reconcile that outlasts its
+deadline is cancelled and counts as failed. Nothing here knows what a reconciler does, or executes a Run.
 
 Source: controller-runtime's pkg/controller. Read next: `kastra.runtime.declarative`, or `controllers/` for users of it.
 """
@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import anyio
 import anyio.lowlevel
 
-from kastra.api.errors import Conflict, StatusError
+from kastra.api.errors import NAMESPACE_TERMINATING, Conflict, StatusError, has_cause
 from kastra.api.object import Object
 from kastra.bus import Bus, Subscription
 from kastra.clock import Clock
@@ -246,6 +246,9 @@ class Controller:
     async def _failed(self, request: Request, error: Exception) -> tuple[str, float | None]:
         if isinstance(error, Conflict):
             return "conflict", self._queue.add_rate_limited(request)
+        if has_cause(error, NAMESPACE_TERMINATING):
+            # What it wanted to create would go at once, and most likely the object itself is going.
+            return "terminating", self._queue.add_rate_limited(request)
         if isinstance(error, TerminalError):
             self._queue.forget(request)
             await self._report(request, error, "TerminalError", logging.WARNING)

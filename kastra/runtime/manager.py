@@ -352,6 +352,23 @@ class Manager:
         dues = [due for c in self._controllers.values() if (due := c.queue.next_due()) is not None]
         return min(dues, default=None)
 
+    def next_retry(self) -> float | None:
+        """Seconds until the next retry after a failure; None when nothing failed. For tests in virtual time."""
+        dues = [due for c in self._controllers.values() if (due := c.queue.next_retry()) is not None]
+        return min(dues, default=None)
+
+    def unsettled(self) -> list[str]:
+        """What `settle` would wait for now, in words; empty when nothing is left to do."""
+        found = [] if self._cache.caught_up() else ["caches have not seen every write"]
+        found += [] if self._recorder.idle else ["Events are being written"]
+        for name, controller in self._controllers.items():
+            queue = controller.queue
+            if not controller.idle:
+                found.append(f"controller {name}: {len(queue)} waiting, {queue.in_work} in work")
+            elif (retry := queue.next_retry()) is not None:
+                found.append(f"controller {name}: a retry is due in {retry:.3g} s")
+        return found
+
     def health(self) -> dict[str, str]:
         """What keeps this manager from being ready, by part; empty when it is."""
         problems = {f"informer {i.kind}": "not synced" for i in self._cache.informers() if not i.has_synced}

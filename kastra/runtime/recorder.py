@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import anyio
 
-from kastra.api.errors import AlreadyExists, NotFound
+from kastra.api.errors import NAMESPACE_TERMINATING, AlreadyExists, NotFound, has_cause
 from kastra.api.meta import DEFAULT_NAMESPACE, ObjectRef
 from kastra.api.object import Object
 from kastra.client.interface import Client, WriteOptions
@@ -165,7 +165,8 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - whoever reported an Event must not fail because of it
             self._results.inc("failed")
             self._written.pop(key, None)
-            logger.warning("could not write Event %s of %s: %s", note.reason, note.involved["name"], error)
+            level = logging.DEBUG if has_cause(error, NAMESPACE_TERMINATING) else logging.WARNING
+            logger.log(level, "could not write Event %s of %s: %s", note.reason, note.involved["name"], error)
             return
         self._written[key] = note
         self._written.move_to_end(key)

@@ -7,13 +7,13 @@ that the command line can import the runtime cheaply.
 Read next: `controllers/agent.py`, a full example.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic.alias_generators import to_camel
 
-from kastra.api.meta import GROUP, VERSION
+from kastra.api.meta import GROUP, VERSION, find_condition
 from kastra.api.object import Object
 
 
@@ -41,10 +41,27 @@ class Metadata(Fields):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
+class Condition(Fields):
+    """One condition of an object's status."""
+
+    type: str
+    status: str = "Unknown"
+    reason: str = ""
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_time: str = ""
+
+    @property
+    def is_true(self) -> bool:
+        """Whether it holds."""
+        return self.status == "True"
+
+
 class View(Fields):
     """An object of one kind, read.
 
-    `class AgentView(View, kind="Agent")` declares it; subclasses add `spec` and, where read, `status`.
+    `class AgentView(View, kind="Agent")` declares it; subclasses add `spec` and, where read, `status`. A status that nobody
+    has written yet is read as an empty one.
     """
 
     api_kind: ClassVar[str] = ""
@@ -52,6 +69,7 @@ class View(Fields):
     api_version: ClassVar[str] = VERSION
 
     metadata: Metadata = Field(default_factory=Metadata)
+    _conditions: Sequence[Mapping[str, Any]] = PrivateAttr(default=())
 
     def __init_subclass__(cls, kind: str = "", group: str = GROUP, version: str = VERSION, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -65,4 +83,16 @@ class View(Fields):
         Raises:
             pydantic.ValidationError: a union has none of its accepted shapes.
         """
-        return cls.model_validate(obj.data if isinstance(obj, Object) else obj)
+        data = obj.data if isinstance(obj, Object) else obj
+        status = data.get("status")
+        if status is None and "status" in cls.model_fields:
+            data = {**data, "status": {}}
+        view = cls.model_validate(data)
+        if isinstance(status, Mapping) and status.get("conditions"):
+            view._conditions = status["conditions"]
+        return view
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type as it stood in the object, or None."""
+        found = find_condition(self._conditions, type_)
+        return Condition.model_validate(found) if found is not None else None

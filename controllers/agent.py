@@ -1,0 +1,469 @@
+"""Agent: a prompt, a model and the tools it may call.
+
+How an Agent is read, and the controller that finds out whether it could be asked. Every shape in which its tools, model,
+instructions and memory can be written becomes one here, and only this form is read by what executes agents. The schema is
+`crds/agents.yaml`. No model is asked here.
+
+Read next: `kastra.runtime.readiness`, then `kastra.runtime.view_types`, the values a view is made of.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+
+from kastra.agent.check import (
+    called_schema,
+    default_problem,
+    fallbacks_without_key,
+    missing_credentials,
+    model_name,
+    shown_names,
+)
+from kastra.api.errors import Cause
+from kastra.api.types import Reference
+from kastra.config import Settings
+from kastra.model.check import model_findings
+from kastra.runtime import model_default
+from kastra.runtime.declarative import Context as Pass
+from kastra.runtime.declarative import controller
+from kastra.runtime.manager import Manager
+from kastra.runtime.namespaces import look_again_when_namespaces_change
+from kastra.runtime.readiness import CALLABLE, EARLY, WAITING, Dependencies, examine, listed, suspended
+from kastra.runtime.reconcile import Result
+from kastra.runtime.value_sources import examine_values
+from kastra.runtime.view import Fields, View
+from kastra.runtime.view_checks import schema_findings, template_findings
+from kastra.runtime.view_errors import duplicate, forbidden, invalid, required, shape_error, unsupported
+from kastra.runtime.view_types import (
+    AllowedNamespaces,
+    Closed,
+    Duration,
+    Fallback,
+    Memory,
+    ModelChoice,
+    Ref,
+    Renamed,
+    ValueFrom,
+    read,
+    short_name,
+    split_plural,
+)
+from kastra.tool.check import schema_hash
+
+DEFAULT_MAX_STEPS = 5
+
+_BINDING_KINDS = {"Tool": "toolRef", "Agent": "agentRef", "Workflow": "workflowRef"}
+
+
+class McpBinding(Closed):
+    """Tools of an MCP server; all of them unless `tools` names some."""
+
+    server: Ref
+    tools: list[StrictStr] | None = None
+
+
+class ToolBinding(Closed):
+    """One tool of an agent: which, under what name, with which arguments fixed.
+
+    Written as a name, as `{name, refName}`, or with exactly one of `toolRef`, `agentRef`, `workflowRef` and `mcp`; only a
+    `name` means the Tool of that name.
+    """
+
+    name: StrictStr = Field(min_length=1)
+    as_: StrictStr | None = Field(default=None, alias="as", min_length=1)
+    preset: dict[str, Any] = Field(default_factory=dict)
+    require_approval: StrictBool | None = None
+    tool_ref: Ref | None = None
+    agent_ref: Ref | None = None
+    workflow_ref: Ref | None = None
+    mcp: McpBinding | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_shapes(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            data = {"refName": data}
+        if not isinstance(data, Mapping):
+            return data
+        shaped = dict(data)
+        bodies = [key for key in ("refName", "toolRef", "agentRef", "workflowRef", "mcp") if key in shaped]
+        if len(bodies) > 1:
+            raise shape_error(forbidden(f"{bodies[0]} is already given", bodies[1]))
+        if not bodies and isinstance(shaped.get("name"), str):
+            shaped["refName"] = shaped["name"]
+        if "refName" in shaped:
+            text = shaped.pop("refName")
+            if not isinstance(text, str):
+                raise shape_error(invalid(text, "must be a name", "refName"))
+            kind, name = split_plural(text, "Tool")
+            if kind not in _BINDING_KINDS:
+                raise shape_error(invalid(text, "a tool can be a Tool, an Agent or a Workflow", ""))
+            shaped[_BINDING_KINDS[kind]] = {"name": name}
+            shaped.setdefault("name", short_name(name))
+            return shaped
+        if "name" not in shaped and bodies:
+            body = shaped[bodies[0]]
+            target = body.get("server") if bodies[0] == "mcp" and isinstance(body, Mapping) else body
+            text = target.get("name") if isinstance(target, Mapping) else target
+            if isinstance(text, str):
+                shaped["name"] = short_name(text)
+        return shaped
+
+    def reference(self, path: str) -> Reference:
+        """What this binding leads to, for a binding that stands at `path`."""
+        if self.mcp is not None:
+            return self.mcp.server.to("MCPServer", path)
+        for kind, ref in (("Tool", self.tool_ref), ("Agent", self.agent_ref), ("Workflow", self.workflow_ref)):
+            if ref is not None:
+                return ref.to(kind, path)
+        raise AssertionError("a binding without a target is never built")
+
+
+def _bindings(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    listed: list[Any] = []
+    for alias, target in value.items():
+        if isinstance(target, str):
+            target = {"refName": target}
+        if not isinstance(target, Mapping):
+            raise shape_error(invalid(target, "must be a name or an object", str(alias)))
+        listed.append({**target, "name": alias})
+    return listed
+
+
+def _texts(value: Any) -> Any:
+    parts = value if isinstance(value, list) else [value]
+    texts: list[str] = []
+    for part in parts:
+        content = part
+        if isinstance(part, Mapping):
+            if part.get("role", "system") != "system":
+                raise shape_error(unsupported(part["role"], ("system",), "role"))
+            content = part.get("content", part.get("text"))
+        if isinstance(content, list) and part is not value:
+            content = "".join(_texts(content))
+        elif isinstance(content, list):
+            texts += _texts(content)
+            continue
+        if not isinstance(content, str):
+            raise ValueError("must be a text, a list of texts, or a system message {role: system, content}")
+        texts.append(content)
+    return texts
+
+
+Instructions = Annotated[list[str], BeforeValidator(_texts)]
+
+
+class Compaction(Fields):
+    """When and how older messages are summarised."""
+
+    interval: int | None = None
+    overlap: int | None = None
+    token_threshold: int | None = None
+    summarizer: Ref | None = None
+
+
+class Context(Fields):
+    """How the messages sent to the model are kept short."""
+
+    compaction: Compaction | None = None
+
+
+class ProcessorUse(Closed):
+    """A processor by id; a text is the id."""
+
+    id: StrictStr = Field(min_length=1)
+    config: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_id(cls, data: Any) -> Any:
+        return {"id": data} if isinstance(data, str) else data
+
+
+class Processors(Fields):
+    """Processors around the model, in order."""
+
+    input: list[ProcessorUse] = Field(default_factory=list)
+    output: list[ProcessorUse] = Field(default_factory=list)
+    error: list[ProcessorUse] = Field(default_factory=list)
+
+
+class Sampling(Closed):
+    """Which calls are scored."""
+
+    type: Literal["none", "ratio"] = "none"
+    rate: float | None = Field(default=None, ge=0, le=1)
+
+
+class ScorerUse(Closed):
+    """A scorer by name; a text is the name."""
+
+    scorer: StrictStr = Field(min_length=1)
+    sampling: Sampling | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, data: Any) -> Any:
+        return {"scorer": data} if isinstance(data, str) else data
+
+
+class Approval(Fields):
+    """Which tool calls people decide on."""
+
+    tools: list[str] | None = None
+    policy: str | None = None
+
+
+class Scaling(Fields):
+    """Concurrent runs: slots in one process, replicas in a cluster."""
+
+    min_replicas: int = 1
+    max_replicas: int = 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_default_above_the_minimum(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("minReplicas"), int) and "maxReplicas" not in data:
+            return {**data, "maxReplicas": max(10, data["minReplicas"])}
+        if isinstance(data, Mapping) and isinstance(data.get("maxReplicas"), int) and "minReplicas" not in data:
+            return {**data, "minReplicas": min(1, data["maxReplicas"])}
+        return data
+
+
+class Probes(Fields):
+    """Questions asked to find out whether the agent works."""
+
+    readiness: dict[str, Any] | None = None
+    liveness: dict[str, Any] | None = None
+
+
+class Rollout(Fields):
+    """How a new revision replaces the old one."""
+
+    steps: list[dict[str, Any]] | None = None
+    gate: dict[str, Any] | None = None
+    auto_rollback: bool | None = None
+
+
+class A2A(Fields):
+    """Whether the agent answers the A2A protocol."""
+
+    enabled: bool | None = None
+    skills: list[Any] | None = None
+
+
+class AgentSpec(Renamed):
+    """The normal form of an Agent's spec."""
+
+    also: ClassVar[Mapping[str, str]] = {"name": "displayName", "systemPrompt": "instructions"}
+
+    display_name: str | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    instructions: Instructions = Field(default_factory=list)
+    instructions_from: ValueFrom | None = None
+    model: ModelChoice | None = None
+    model_ref: Ref | None = None
+    fallbacks: list[Fallback] = Field(default_factory=list)
+    max_retries: StrictInt = Field(default=0, ge=0)
+    tools: Annotated[list[ToolBinding], BeforeValidator(_bindings)] = Field(default_factory=list)
+    memory: Memory | None = None
+    knowledge: list[Ref] | None = None
+    skills: list[Ref] | None = None
+    output_schema: dict[str, Any] | None = None
+    max_steps: int = Field(default=DEFAULT_MAX_STEPS, ge=1)
+    timeout: Duration | None = None
+    context: Context | None = None
+    processors: Processors | None = None
+    guardrails: list[ProcessorUse] | None = None
+    scorers: list[ScorerUse] | None = None
+    approval: Approval | None = None
+    budget_ref: Ref | None = None
+    allowed_namespaces: AllowedNamespaces | None = None
+    scaling: Scaling = Field(default_factory=Scaling)
+    probes: Probes | None = None
+    rollout: Rollout | None = None
+    voice: dict[str, Any] | None = None
+    a2a: A2A | None = Field(default=None, alias="a2a")
+    suspend: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_a_list_of_models(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("model"), list):
+            return data
+        models = [read(Fallback, entry, f"model[{index}]").plain() for index, entry in enumerate(data["model"])]
+        if not models:
+            raise shape_error(required("model", "a list of models needs at least one"))
+        first, *rest = models
+        shaped = {**data, "fallbacks": [*rest, *data.get("fallbacks", ())]}
+        del shaped["model"]
+        if "maxRetries" in first:
+            shaped.setdefault("maxRetries", first.pop("maxRetries"))
+        first.pop("enabled", None)
+        if "modelRef" in first:
+            shaped["modelRef"] = first["modelRef"]
+        else:
+            shaped["model"] = first
+        return shaped
+
+
+class AgentView(View, kind="Agent"):
+    """An Agent, read."""
+
+    spec: AgentSpec = Field(default_factory=AgentSpec)
+
+    def references(self) -> list[Reference]:
+        """Everything this agent refers to; paths are those of the normal form."""
+        spec = self.spec
+        found = []
+        if spec.model_ref is not None:
+            found.append(spec.model_ref.to("Model", "spec.modelRef"))
+        for index, fallback in enumerate(spec.fallbacks):
+            if fallback.model_ref is not None:
+                found.append(fallback.model_ref.to("Model", f"spec.fallbacks[{index}].modelRef"))
+        found += [tool.reference(f"spec.tools[{index}]") for index, tool in enumerate(spec.tools)]
+        if spec.context and spec.context.compaction and spec.context.compaction.summarizer:
+            found.append(spec.context.compaction.summarizer.to("Agent", "spec.context.compaction.summarizer"))
+        return [*found, *self.sources()]
+
+    def sources(self) -> list[Reference]:
+        """The Secret or ConfigMap whose value this agent uses."""
+        source = self.spec.instructions_from
+        return source.sources("spec.instructionsFrom") if source is not None else []
+
+    def unsupported(self) -> list[str]:
+        """Paths of the fields that are given, accepted, and not acted on by this version."""
+        spec = self.spec
+        found = [f"spec.{path}" for name, path in _NOT_ACTED_ON.items() if name in spec.model_fields_set]
+        if spec.approval is not None and spec.approval.policy is not None:
+            found.append("spec.approval.policy")
+        return found + [f"spec.tools[{index}].mcp" for index, tool in enumerate(spec.tools) if tool.mcp is not None]
+
+
+_NOT_ACTED_ON = {
+    "memory": "memory",
+    "context": "context",
+    "knowledge": "knowledge",
+    "skills": "skills",
+    "guardrails": "guardrails",
+    "processors": "processors",
+    "scorers": "scorers",
+    "budget_ref": "budgetRef",
+    "scaling": "scaling",
+    "probes": "probes",
+    "rollout": "rollout",
+    "voice": "voice",
+    "a2a": "a2a",
+}
+
+
+def validate(view: AgentView) -> list[Cause]:
+    """What is wrong with an Agent beyond what its schema says."""
+    spec = view.spec
+    found: list[Cause] = []
+    if spec.model is not None:
+        found += model_findings(spec.model.provider, spec.model.name, spec.model.parameters, "spec.model")
+        if spec.model_ref is not None:
+            found.append(forbidden("exactly one of model and modelRef", "spec.modelRef"))
+    if spec.instructions and spec.instructions_from is not None:
+        found.append(forbidden("exactly one of instructions and instructionsFrom", "spec.instructionsFrom"))
+    for index, fallback in enumerate(spec.fallbacks):
+        if (choice := fallback.choice) is not None:
+            found += model_findings(choice.provider, choice.name, choice.parameters, f"spec.fallbacks[{index}]")
+    for index, text in enumerate(spec.instructions):
+        path = "spec.instructions" if len(spec.instructions) == 1 else f"spec.instructions[{index}]"
+        found += template_findings(text, path, ("input",))
+    seen: set[str] = set()
+    for index, tool in enumerate(spec.tools):
+        name = tool.as_ or tool.name
+        if name in seen:
+            found.append(duplicate(name, f"spec.tools[{index}].{'as' if tool.as_ else 'name'}"))
+        seen.add(name)
+    if spec.output_schema is not None:
+        found += schema_findings(spec.output_schema, "spec.outputSchema")
+    return found
+
+
+@controller(
+    AgentView,
+    watches=("Model", "Tool", "Agent", "Workflow", "Network", "Secret", "ConfigMap"),
+    concurrency=16,
+)
+async def reconcile(agent: AgentView, ctx: Pass) -> Result:
+    """Find out whether the agent could be asked: its model and the key to it, its tools, its instructions."""
+    spec = agent.spec
+    found = await examine(agent, ctx, CALLABLE)
+    if found.early:
+        return ctx.look_later(EARLY)
+    _report_tools(agent, ctx, found)
+    reason, message = await _check_model(agent, ctx, found)
+    if spec.suspend:
+        return suspended(ctx)
+    if found.reason or reason:
+        return ctx.not_ready(found.reason or reason, found.message if found.reason else message)
+    source = spec.instructions_from
+    sources = [("spec.instructionsFrom", source.plain())] if source is not None else []
+    missing = examine_values(sources, found.resolution, ctx.service(Settings).project, agent.metadata.uid).missing
+    if missing:
+        return ctx.not_ready("ValueNotFound", listed(missing))
+    return ctx.ready(found.message, "Resolved")
+
+
+def _report_tools(agent: AgentView, ctx: Pass, found: Dependencies) -> None:
+    tools = []
+    for index, name in enumerate(shown_names(agent.spec.plain())):
+        target = found.resolution.resolved.get(f"spec.tools[{index}]")
+        entry = {"name": name, "resolved": ""}
+        if target is not None:
+            entry["resolved"] = f"{target.kind}/{target.namespace}/{target.name}"
+            known = target.status.get("schemaHash")
+            if target.kind != "Tool" and target.kind in CALLABLE:
+                view: Any = ctx.view(target.kind).of(target)
+                known = schema_hash(called_schema(target.kind, view.spec.plain()))
+            if known:
+                entry["schemaHash"] = known
+        tools.append(entry)
+    ctx.status.tools, ctx.status.tool_count = tools, len(tools)
+    lost = [item.message for item in found.resolution.missing if item.reference.path.startswith("spec.tools[")]
+    if tools:
+        ctx.condition("ToolsResolved", not lost, "NotFound" if lost else "Resolved", listed(lost))
+    elif ctx.object.condition("ToolsResolved") is not None:
+        ctx.condition("ToolsResolved", True, "Resolved", "no tools")
+
+
+async def _check_model(agent: AgentView, ctx: Pass, found: Dependencies) -> tuple[str, str]:
+    """Say which model is used and whether its key is there. Returns reason and message of what is wrong, or empty texts."""
+    spec = agent.spec
+    lost = fallbacks_without_key(spec.plain())
+    if lost or ctx.object.condition("Degraded") is not None:
+        ctx.condition("Degraded", bool(lost), "MissingCredentials" if lost else "Resolved", listed(lost))
+    if spec.model is None and spec.model_ref is not None:
+        model = found.resolution.resolved.get("spec.modelRef")
+        ctx.status.model_resolved = None
+        if model is not None:
+            choice = {"provider": model.status.get("provider", ""), "name": model.spec.get("name")}
+            ctx.status.model_resolved = model_name(choice)
+        why = found.unready.get("spec.modelRef", "" if model is not None else "spec.modelRef leads nowhere")
+        ctx.condition("ModelReachable", not why, WAITING if why else "Resolved", why)
+        return "", ""
+    if spec.model is not None:
+        choice, problem = spec.model.plain(), missing_credentials(spec.model.provider)
+    else:
+        text = await model_default.default_of(ctx, ctx.service(Settings).default_model)
+        choice = model_default.choice_of(text) or {}
+        problem = default_problem(text, choice, f"{model_default.ANNOTATION} on namespace {agent.metadata.namespace}")
+        if problem[0] and found.resolution.ok:
+            ctx.condition("ResolvedRefs", False, *problem)
+        problem = problem if problem[0] else missing_credentials(choice["provider"])
+    ctx.status.model_resolved = model_name(choice) if choice else None
+    ctx.condition("ModelReachable", not problem[0], problem[0] or "CredentialsFound", problem[1])
+    return problem
+
+
+def setup(manager: Manager) -> None:
+    """Namespaces hold the default model and decide which references across them are allowed."""
+    look_again_when_namespaces_change(manager, "agent", "Agent")

@@ -1,0 +1,242 @@
+"""Tool: something an agent or a workflow can call, with exactly one body that says how.
+
+How a Tool is read, and the controller that finds out whether it could be called. The schema is `crds/tools.yaml`; that
+exactly one body is given is checked here, since two of them accept several shapes, which a schema can't look into. Nothing
+is called here.
+
+Read next: `kastra.tool.check`, which looks at the body.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from kastra.agent.check import called_schema
+from kastra.api.errors import Cause
+from kastra.api.types import Reference
+from kastra.config import Settings
+from kastra.netguard import Policy
+from kastra.runtime.declarative import Context, controller
+from kastra.runtime.manager import Manager
+from kastra.runtime.namespaces import look_again_when_namespaces_change
+from kastra.runtime.readiness import EARLY, Dependencies, examine, listed, suspended
+from kastra.runtime.reconcile import Result
+from kastra.runtime.value_sources import examine_values
+from kastra.runtime.view import Fields, View
+from kastra.runtime.view_checks import schema_findings, template_findings
+from kastra.runtime.view_errors import forbidden, required
+from kastra.runtime.view_types import Duration, NamedValues, Ref, Retry, ValueFrom
+from kastra.tool.check import Unusable, check_body, schema_hash
+from kastra.tool.declared import ANYTHING
+
+BODIES = ("python", "http", "mcp", "process", "agent", "workflow")
+"""The kinds of tool, by the field that holds the body."""
+LOOK_AGAIN = 30.0
+"""Seconds until a tool whose code or program is missing is looked at again, since no event tells when that appears."""
+
+
+class Annotations(Fields):
+    """What callers may assume."""
+
+    read_only: bool | None = None
+    destructive: bool | None = None
+    idempotent: bool | None = None
+    open_world: bool | None = None
+
+
+class PythonBody(Fields):
+    """A Python function: importable, or written in the manifest."""
+
+    entrypoint: str | None = None
+    inline: str | None = None
+
+
+class HttpAuth(Fields):
+    """How a request is authenticated."""
+
+    type: Literal["bearer", "basic", "header"]
+    header: str | None = None
+    username: str | None = None
+    value_from: ValueFrom
+
+
+class HttpBody(Fields):
+    """An HTTP request; `${{ }}` in url, headers and body inserts arguments."""
+
+    url: str
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] | None = None
+    headers: NamedValues = Field(default_factory=list)
+    body: Any = None
+    auth: HttpAuth | None = None
+    allow_private: bool | None = None
+
+
+class McpBody(Fields):
+    """A tool of an MCP server."""
+
+    server_ref: Ref
+    tool: str
+
+
+class ProcessBody(Fields):
+    """A program that reads its arguments as JSON and writes its result."""
+
+    command: list[str]
+
+
+class RateLimit(Fields):
+    """Calls per time."""
+
+    window: Duration
+    max_requests: int
+
+
+class ToolRefHolder(Fields):
+    """Another tool that has a part in this one's calls."""
+
+    tool_ref: Ref
+
+
+class ToolSpec(Fields):
+    """The normal form of a Tool's spec."""
+
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    output_schema: dict[str, Any] | None = None
+    annotations: Annotations = Field(default_factory=Annotations)
+    python: PythonBody | None = None
+    http: HttpBody | None = None
+    mcp: McpBody | None = None
+    process: ProcessBody | None = None
+    agent: Ref | None = None
+    workflow: Ref | None = None
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    concurrency: int | None = None
+    rate_limit: RateLimit | None = None
+    require_approval: bool = False
+    isolation: str | None = None
+    delivery: Literal["AtLeastOnce", "AtMostOnce"] | None = None
+    on_in_doubt: Literal["suspend", "fail", "retry", "probe"] | None = None
+    probe: ToolRefHolder | None = None
+    compensate: ToolRefHolder | None = None
+    suspend: bool = False
+
+    @property
+    def body(self) -> str:
+        """Which body it has: one of `BODIES`; empty when none or several are given."""
+        given = [name for name in BODIES if getattr(self, name) is not None]
+        return given[0] if len(given) == 1 else ""
+
+
+class ToolView(View, kind="Tool"):
+    """A Tool, read."""
+
+    spec: ToolSpec = Field(default_factory=ToolSpec)
+
+    def references(self) -> list[Reference]:
+        """Everything this tool refers to."""
+        spec = self.spec
+        found = []
+        if spec.agent is not None:
+            found.append(spec.agent.to("Agent", "spec.agent"))
+        if spec.workflow is not None:
+            found.append(spec.workflow.to("Workflow", "spec.workflow"))
+        if spec.mcp is not None:
+            found.append(spec.mcp.server_ref.to("MCPServer", "spec.mcp.serverRef"))
+        if spec.probe is not None:
+            found.append(spec.probe.tool_ref.to("Tool", "spec.probe.toolRef"))
+        if spec.compensate is not None:
+            found.append(spec.compensate.tool_ref.to("Tool", "spec.compensate.toolRef"))
+        return [*found, *self.sources()]
+
+    def sources(self) -> list[Reference]:
+        """The Secrets and ConfigMaps whose values this tool uses."""
+        return [reference for path, value in self.values() for reference in value.sources(path)]
+
+    def values(self) -> list[tuple[str, ValueFrom]]:
+        """Every value that comes from elsewhere, with its path."""
+        http = self.spec.http
+        if http is None:
+            return []
+        used = [(f"spec.http.headers[{index}].valueFrom", h.value_from) for index, h in enumerate(http.headers)]
+        if http.auth is not None:
+            used.append(("spec.http.auth.valueFrom", http.auth.value_from))
+        return [(path, value) for path, value in used if value is not None]
+
+    def unsupported(self) -> list[str]:
+        """Paths of the fields that are given, accepted, and not acted on by this version."""
+        return [f"spec.{name}" for name in _NOT_ACTED_ON if name in self.spec.model_fields_set]
+
+
+_NOT_ACTED_ON = ("mcp", "isolation", "probe", "compensate")
+
+
+def validate(view: ToolView) -> list[Cause]:
+    """What is wrong with a Tool beyond what its schema says."""
+    spec = view.spec
+    found: list[Cause] = []
+    given = [name for name in BODIES if getattr(spec, name) is not None]
+    if not given:
+        found.append(required("spec", f"exactly one of {', '.join(BODIES)}"))
+    found += [forbidden(f"exactly one body; {given[0]} is already given", f"spec.{name}") for name in given[1:]]
+    if spec.http is not None:
+        found += template_findings(spec.http.url, "spec.http.url", ("input",))
+        found += template_findings(spec.http.body, "spec.http.body", ("input",))
+        for index, header in enumerate(spec.http.headers):
+            found += template_findings(header.value, f"spec.http.headers[{index}].value", ("input",))
+        if spec.http.auth is not None and spec.http.auth.type == "basic" and not spec.http.auth.username:
+            found.append(required("spec.http.auth.username", "basic authentication needs a user name"))
+    if spec.on_in_doubt == "probe" and spec.probe is None:
+        found.append(required("spec.probe", "onInDoubt: probe needs a tool that finds out"))
+    for schema, path in ((spec.input_schema, "spec.inputSchema"), (spec.output_schema, "spec.outputSchema")):
+        if schema is not None:
+            found += schema_findings(schema, path)
+    return found
+
+
+@controller(ToolView, watches=("Agent", "Workflow", "Tool", "Secret", "ConfigMap"), concurrency=16)
+async def reconcile(tool: ToolView, ctx: Context) -> Result:
+    """Find out whether the tool could be called, and with what arguments."""
+    spec, settings = tool.spec, ctx.service(Settings)
+    ctx.status.type = spec.body
+    found = await examine(tool, ctx)
+    if found.early:
+        return ctx.look_later(EARLY)
+    values = examine_values(
+        [(path, value.plain()) for path, value in tool.values()], found.resolution, settings.project, tool.metadata.uid
+    )
+    ctx.status.secret_hash = values.digest or None
+    if spec.suspend:
+        return suspended(ctx)
+    if found.reason:
+        return ctx.not_ready(found.reason, found.message)
+    if values.missing:
+        return ctx.not_ready("ValueNotFound", listed(values.missing))
+    if spec.mcp is not None:
+        return ctx.not_ready("UnsupportedFeatures", "spec.mcp: tools of MCP servers can't be called by this version")
+    plain = spec.plain()
+    try:
+        own = await check_body(tool.metadata.name, plain, settings.project, ctx.service(Policy))
+    except Unusable as problem:
+        return ctx.not_ready(problem.reason, problem.message, requeue_after=LOOK_AGAIN)
+    schema = spec.input_schema or own or _called(ctx, found)
+    ctx.status.schema_hash = schema_hash(schema)
+    ctx.status.input_schema = None if spec.input_schema is not None or own is None else own
+    return ctx.ready(found.message, "Resolved")
+
+
+def _called(ctx: Context, found: Dependencies) -> Mapping[str, Any]:
+    """The schema of the Agent or Workflow that the tool stands for; anything for other bodies."""
+    for path in ("spec.agent", "spec.workflow"):
+        target = found.resolution.resolved.get(path)
+        if target is not None:
+            view: Any = ctx.view(target.kind).of(target)
+            return called_schema(target.kind, view.spec.plain())
+    return ANYTHING
+
+
+def setup(manager: Manager) -> None:
+    """Namespaces decide which references across them are allowed."""
+    look_again_when_namespaces_change(manager, "tool", "Tool")
