@@ -299,8 +299,8 @@ class RunReconciler:
         else:
             await self._steer(run, status, progress)
             status.show(progress)
-        await self._write(run, status)
-        return Result()
+        written = await self._write(run, status)
+        return await self._expire(written) if written.is_condition_true("Complete") else Result()
 
     async def _begin(self, run: Object, status: RunStatus) -> None:
         assert self._pool is not None
@@ -385,12 +385,15 @@ class RunReconciler:
             await self._manager.client.delete(run.ref, uid=run.uid)
         return Result()
 
-    async def _write(self, run: Object, status: RunStatus) -> None:
+    async def _write(self, run: Object, status: RunStatus) -> Object:
         patch = status.patch()
-        if patch:
-            body = {"metadata": {"resourceVersion": run.resource_version}, "status": patch}
-            with suppress(NotFound):
-                await self._manager.client.patch(run.ref, body, PatchType.MERGE, _OPTIONS, subresource="status")
+        if not patch:
+            return run
+        body = {"metadata": {"resourceVersion": run.resource_version}, "status": patch}
+        try:
+            return await self._manager.client.patch(run.ref, body, PatchType.MERGE, _OPTIONS, subresource="status")
+        except NotFound:
+            return run
 
 
 def _event_id(run: Object) -> str:

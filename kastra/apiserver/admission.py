@@ -77,16 +77,25 @@ Hook = Callable[[Attributes], Awaitable[None]]
 Validate = Callable[[Mapping[str, Any]], Sequence[Cause]]
 """What a kind's schema can't say, given the object with all defaults."""
 
+ValidateUpdate = Callable[[Mapping[str, Any], Mapping[str, Any]], Sequence[Cause]]
+"""What a kind's rules can't say of a change, given the new object and the old one."""
+
 
 class AdmissionChain:
     """The steps in order, and where others plug in.
 
     Args:
         validators: `validate` of kinds, by (group, kind). Read at every request, so entries may be added later.
+        update_validators: `validate_update` of kinds, likewise.
     """
 
-    def __init__(self, validators: MutableMapping[tuple[str, str], Validate] | None = None) -> None:
+    def __init__(
+        self,
+        validators: MutableMapping[tuple[str, str], Validate] | None = None,
+        update_validators: MutableMapping[tuple[str, str], ValidateUpdate] | None = None,
+    ) -> None:
         self.validators = validators if validators is not None else {}
+        self.update_validators = update_validators if update_validators is not None else {}
         self.mutating: list[Hook] = []
         self.policies: list[Hook] = []
         self.validating: list[Hook] = []
@@ -130,10 +139,13 @@ class AdmissionChain:
         """
         obj = attributes.object
         if obj is not None:
-            check = self.validators.get((attributes.resource.group, attributes.resource.kind))
+            kind = (attributes.resource.group, attributes.resource.kind)
             # What was stored once stays changeable in its metadata and status, even if today's rules would refuse it.
-            if check is not None and not attributes.causes and _is_new_content(obj, attributes.old_object):
-                attributes.causes += check(obj)
+            if not attributes.causes and _is_new_content(obj, attributes.old_object):
+                if kind in self.validators:
+                    attributes.causes += self.validators[kind](obj)
+                if kind in self.update_validators and attributes.old_object is not None:
+                    attributes.causes += self.update_validators[kind](obj, attributes.old_object)
             _refuse_if_wrong(attributes)
         for hook in (*self.policies, *self.validating):
             await hook(attributes)

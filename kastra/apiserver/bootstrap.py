@@ -8,15 +8,13 @@ Nothing runs by itself after that; there are no tasks to stop. Read next: `kastr
 """
 
 from collections.abc import MutableMapping
-from contextlib import suppress
 from typing import NamedTuple
 
-from kastra.api.errors import AlreadyExists
 from kastra.api.scheme import Scheme
 from kastra.clock import Clock
-from kastra.store.interface import Storage
+from kastra.store.interface import Key, Storage
 
-from .admission import AdmissionChain, Validate
+from .admission import AdmissionChain, Validate, ValidateUpdate
 from .builtin import BUILTINS, NAMESPACE
 from .call import SYSTEM, Call
 from .core import BOOTSTRAP_NAMESPACES
@@ -39,22 +37,28 @@ async def start(
     *,
     scheme: Scheme | None = None,
     validators: MutableMapping[tuple[str, str], Validate] | None = None,
+    update_validators: MutableMapping[tuple[str, str], ValidateUpdate] | None = None,
     connectors: ConnectorRegistry | None = None,
+    read_only: bool = False,
 ) -> APIServer:
     """Serve what is in `storage`.
 
     Args:
         scheme: filled here; a new one if none is given.
         validators: `validate` by (group, kind), see `AdmissionChain`.
+        update_validators: `validate_update` by (group, kind).
         connectors: streams and actions; those registered before this call show in discovery.
+        read_only: write nothing, because another process owns the storage and has done so.
     """
-    registry = Registry(storage, scheme or Scheme(), AdmissionChain(validators), clock, connectors)
+    registry = Registry(storage, scheme or Scheme(), AdmissionChain(validators, update_validators), clock, connectors)
     definitions = CustomResourceDefinitions(registry)
     for resource, strategy in BUILTINS:
         registry.install(Served(resource, strategy, definitions.compiled(resource.schema or {})))
-    await definitions.load()
-    for name in BOOTSTRAP_NAMESPACES:
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        with suppress(AlreadyExists):
-            await registry.create(NAMESPACE, "", namespace, Call(SYSTEM))
+    definitions.load()
+    if not read_only:
+        await definitions.resume()
+        for name in BOOTSTRAP_NAMESPACES:
+            if storage.get(Key(NAMESPACE.group_resource, "", name)) is None:
+                namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+                await registry.create(NAMESPACE, "", namespace, Call(SYSTEM))
     return APIServer(registry, definitions)

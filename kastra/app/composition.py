@@ -13,7 +13,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from .validation import KindValidator
 
 if TYPE_CHECKING:
     from kastra.engine.pool import Pool
+    from kastra.netguard import Policy
     from kastra.runtime.discovery import Discovered
     from kastra.runtime.manager import Manager
 
@@ -91,7 +92,13 @@ async def compose(
     async with AsyncExitStack() as stack:
         store = await _open(settings, path, clock, bus)
         stack.push_async_callback(store.aclose)
-        api = await start(store, clock, validators=discovered.validators, connectors=connectors)
+        api = await start(
+            store,
+            clock,
+            validators=discovered.validators,
+            update_validators=discovered.update_validators,
+            connectors=connectors,
+        )
         client = LoopbackClient(api.registry, user=_ADMIN)
         await api.definitions.ensure(await outdated(client))
         parts = Composition(settings, clock, bus, store, api, client, validators=discovered.validators)
@@ -164,10 +171,12 @@ def _data_folder(path: str | Path) -> Path:
 
 def _make_manager(parts: Composition, discovered: "Discovered") -> "Manager":
     from kastra.engine.pool import Pool
+    from kastra.netguard import Policy
     from kastra.runtime.manager import Manager
 
     manager = Manager(parts.client, parts.bus, parts.clock, grace=parts.settings.grace)
     manager.register_service(Settings, parts.settings)
+    manager.register_service(Policy, _policy(parts.settings))
     if parts.pool is not None:
         manager.register_service(Pool, parts.pool)
     manager.use(discovered)
@@ -186,17 +195,14 @@ async def _start_execution(
     from kastra.engine.children import ChildRunRunner
     from kastra.engine.execution import Services
     from kastra.engine.pool import Pool
-    from kastra.netguard import Guard, Policy
+    from kastra.netguard import Guard
 
     from .children import ClientChildren
     from .secrets import ClientSecrets
     from .state import StoredState
 
     settings = parts.settings
-    policy = Policy(
-        allow_private_hosts=settings.allow_private_hosts or Policy.from_environment(os.environ).allow_private_hosts
-    )
-    guard = await stack.enter_async_context(Guard(policy))
+    guard = await stack.enter_async_context(Guard(_policy(settings)))
     children = ClientChildren(parts.client)
     workflows, networks = ChildRunRunner(children, "Workflow"), ChildRunRunner(children, "Network")
     services = AgentServices(
@@ -223,6 +229,14 @@ async def _start_execution(
             grace=settings.grace,
         )
     )
+
+
+def _policy(settings: Settings) -> "Policy":
+    """What outbound calls may reach."""
+    from kastra.netguard import Policy
+
+    policy = Policy.from_environment(os.environ)
+    return replace(policy, allow_private_hosts=settings.allow_private_hosts or policy.allow_private_hosts)
 
 
 def _connect_events(store: ObjectStore, bus: Bus | None, clock: Clock, connectors: ConnectorRegistry) -> None:

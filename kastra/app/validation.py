@@ -16,6 +16,7 @@ from kastra.api.errors import INVALID, NOT_SUPPORTED, Cause
 from kastra.api.meta import is_dns_label
 from kastra.api.names import closest
 from kastra.api.scheme import Scheme
+from kastra.apiserver.crdstatus import complete
 from kastra.apiserver.crdvalidation import definition_causes
 from kastra.manifest.loader import Manifest
 from kastra.manifest.position import PathTuple, format_path, parse_path
@@ -99,7 +100,8 @@ class Validator:
             copy.pop("status", None)
             admitted = compiled.admit(copy, None)
             causes += [Cause(INVALID, f'unknown field "{path}"', path) for path in admitted.pruned]
-            causes += admitted.causes
+            # A cause without a place only says that rules were skipped because of the other causes.
+            causes += [cause for cause in admitted.causes if cause.field != "<nil>"]
             validate = self._validators.get((group, obj["kind"]))
             if validate is not None and not causes:
                 causes += validate(copy)
@@ -135,7 +137,10 @@ def _definition_causes(definition: Mapping[str, Any]) -> Sequence[Cause]:
             return error.causes
         return ()
 
-    return definition_causes(definition, None, schema_causes)
+    # The server derives names that are left out before it checks.
+    completed = dict(definition)
+    complete(completed, (), "")
+    return definition_causes(completed, None, schema_causes)
 
 
 def _metadata_causes(metadata: Mapping[str, Any]) -> Iterable[Cause]:

@@ -1,6 +1,6 @@
 """Which kinds and controllers are there? Found in packages and folders, so that adding one is adding a file.
 
-A module of a controllers package may hold views (`class X(View, kind="X")`), `validate(view) -> causes`, ControllerSpecs
+A module of a controllers package may hold views (`class X(View, kind="X")`), `validate(view) -> causes`, `validate_update(view, old) -> causes`, ControllerSpecs
 (from `@controller`) and `setup(manager)`. Packages come from the entry point group `kastra.controllers`, the built-in one
 among them; a project's own `controllers/` folder is given as a path and loaded under a private package name, so that it
 never shadows another `controllers`. Only what a module defines itself counts, not what it imports. Starts nothing.
@@ -35,6 +35,10 @@ Validator = Callable[[Mapping[str, Any]], Sequence[Cause]]
 """From a parsed object to what is wrong with it beyond its schema; an empty result means nothing."""
 
 
+UpdateValidator = Callable[[Mapping[str, Any], Mapping[str, Any]], Sequence[Cause]]
+"""From an object and what it was before to what is wrong with the change."""
+
+
 class DiscoveryError(Exception):
     """A controllers package or folder can't be used; the message names the module and why."""
 
@@ -48,12 +52,14 @@ class Discovered:
         setups: called with the manager.
         views: by kind.
         validators: by (group, kind), for admission. Each parses the object into its view and then asks `validate`.
+        update_validators: likewise, from `validate_update(view, old)`.
     """
 
     controllers: list[ControllerSpec[Any]] = field(default_factory=list)
     setups: list[Setup] = field(default_factory=list)
     views: Views = field(default_factory=Views)
     validators: dict[tuple[str, str], Validator] = field(default_factory=dict)
+    update_validators: dict[tuple[str, str], UpdateValidator] = field(default_factory=dict)
 
 
 def discover(folders: Iterable[Path] = (), *, packages: Iterable[str] | None = None) -> Discovered:
@@ -161,6 +167,12 @@ def _collect(module: ModuleType, found: Discovered) -> None:
         found.validators[(subject.api_group, subject.api_kind)] = _validator(
             subject, cast(Callable[[Any], Sequence[Cause]], validate)
         )
+    validate_update: Any = vars(module).get("validate_update")
+    if callable(validate_update) and validate_update.__module__ == module.__name__:
+        subject = _subject(module, validate_update, views)
+        found.update_validators[(subject.api_group, subject.api_kind)] = _update_validator(
+            subject, cast(Callable[[Any, Any], Sequence[Cause]], validate_update)
+        )
 
 
 def _subject(module: ModuleType, validate: Callable[..., Any], views: Sequence[type[Any]]) -> type[Any]:
@@ -173,6 +185,13 @@ def _subject(module: ModuleType, validate: Callable[..., Any], views: Sequence[t
     if hinted in views:
         return hinted  # type: ignore[return-value] # narrowed by membership
     raise DiscoveryError(f"{module.__name__}.validate: annotate its parameter with one of the module's views")
+
+
+def _update_validator(view: type[TypedView], validate_update: Callable[[Any, Any], Sequence[Cause]]) -> UpdateValidator:
+    def check(data: Mapping[str, Any], old: Mapping[str, Any]) -> Sequence[Cause]:
+        return list(validate_update(view.of(data), view.of(old)))
+
+    return check
 
 
 def _validator(view: type[TypedView], validate: Callable[[Any], Sequence[Cause]] | None) -> Validator:
