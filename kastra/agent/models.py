@@ -67,10 +67,14 @@ def _fallback(
     return [_inline(fallback, retries, services, path)]
 
 
+def key_variable(provider: str) -> tuple[str, bool]:
+    """The environment variable that holds the key to a provider named inline, and whether it answers no call without."""
+    return f"{provider.upper().replace('-', '_')}_API_KEY", provider in WIRES and WIRES[provider].needs_key
+
+
 def _inline(choice: Mapping[str, Any], retries: int, services: AgentServices, path: str) -> ModelEntry:
     provider: str = choice["provider"]
-    variable = f"{provider.upper().replace('-', '_')}_API_KEY"
-    needs_key = provider in WIRES and WIRES[provider].needs_key
+    variable, needs_key = key_variable(provider)
 
     async def credentials() -> Credentials:
         try:

@@ -16,6 +16,10 @@ from kastra.engine.step import StepError
 
 from .running import wait_until
 
+DEPTH = "mastra.ai/run-depth"
+"""Annotation on a child Run: how many Runs lie above it."""
+
+MAX_DEPTH = 16
 _OPTIONS = WriteOptions(field_manager="kastra-engine", field_validation="Strict")
 
 
@@ -29,12 +33,19 @@ class ClientChildren:
         self, kind: str, namespace: str, name: str, spec: Mapping[str, Any], owner: ObjectRef
     ) -> ObjectRef:
         """Create the object, or find it. Raises StepError when it is refused."""
+        depth = await self._depth(owner) + 1
+        if depth > MAX_DEPTH:
+            message = (
+                f"{kind.lower()}/{name} would be nested more than {MAX_DEPTH} Runs deep; does something run itself?"
+            )
+            raise StepError("no_progress", message, retryable=False)
         body = {
             "apiVersion": API_VERSION,
             "kind": kind,
             "metadata": {
                 "name": name,
                 "namespace": namespace,
+                "annotations": {DEPTH: str(depth)},
                 # An owner in another namespace would be taken for gone, and its child collected.
                 "ownerReferences": [_owner_reference(owner)] if owner.namespace == namespace else [],
             },
@@ -69,6 +80,15 @@ class ClientChildren:
             )
         except NotFound:
             return
+
+    async def _depth(self, owner: ObjectRef) -> int:
+        """How many Runs deep the owner itself is nested."""
+        try:
+            parent = await self._client.get(Address(owner.kind, owner.name, owner.namespace))
+        except NotFound:
+            return 0
+        depth = parent.annotations.get(DEPTH, "0")
+        return int(depth) if depth.isdigit() else 0
 
 
 def _owner_reference(owner: ObjectRef) -> dict[str, Any]:

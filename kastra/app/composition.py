@@ -204,14 +204,13 @@ async def _start_execution(
     settings = parts.settings
     guard = await stack.enter_async_context(Guard(_policy(settings)))
     children = ClientChildren(parts.client)
-    workflows, networks = ChildRunRunner(children, "Workflow"), ChildRunRunner(children, "Network")
     services = AgentServices(
         guard,
         parts.clock,
         ClientSecrets(parts.client, settings.project),
         folder=settings.project,
         state=StoredState(parts.store.query, parts.clock),
-        children={"workflow": workflows, "network": networks},
+        children={kind: ChildRunRunner(children, kind) for kind in ("Workflow", "Network")},
     )
     parts.pool = await stack.enter_async_context(
         Pool(
@@ -220,7 +219,7 @@ async def _start_execution(
             parts.bus,
             Services(
                 parts.clock,
-                {**runners(services), "workflow": workflows, "network": networks},
+                runners(services),
                 _validate_json,
                 children,
             ),

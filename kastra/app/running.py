@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from kastra.api.errors import BadRequest, NotFound
+from kastra.api.errors import BadRequest, Expired, NotFound
 from kastra.api.meta import API_VERSION, DEFAULT_NAMESPACE, ObjectRef
 from kastra.api.object import Object
 from kastra.client.interface import Client, WriteOptions
@@ -144,19 +144,22 @@ async def wait_until(client: Client, ref: ObjectRef, satisfied: Callable[[Object
     Raises:
         NotFound: there is no such object, or it was deleted while waiting.
     """
-    obj = await client.get(ref)
-    while not satisfied(obj):
-        async with client.watch(
-            ref.kind,
-            ref.namespace,
-            field_selector=f"metadata.name={ref.name}",
-            resource_version=obj.resource_version,
-        ) as events:
-            async for event in events:
-                if event.type == "DELETED":
-                    raise NotFound(f"{ref} was deleted", name=ref.name)
-                obj = event.object
-                if satisfied(obj):
-                    return obj
-        obj = await client.get(ref)
-    return obj
+    selector = f"metadata.name={ref.name}"
+    while True:
+        # The list's revision, since an object that hasn't changed for long is at one that no watch reaches back to.
+        page = await client.list(ref.kind, ref.namespace, field_selector=selector)
+        if not page.items:
+            raise NotFound(f"{ref} does not exist", name=ref.name)
+        if satisfied(page.items[0]):
+            return page.items[0]
+        try:
+            async with client.watch(
+                ref.kind, ref.namespace, field_selector=selector, resource_version=page.resource_version
+            ) as events:
+                async for event in events:
+                    if event.type == "DELETED":
+                        raise NotFound(f"{ref} was deleted", name=ref.name)
+                    if satisfied(event.object):
+                        return event.object
+        except Expired:
+            continue
