@@ -6,15 +6,13 @@ step's record and an object's update can share one durable commit (rulings A4). 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Durability = Literal["power", "process"]
 """`power`: on disk before acknowledged (synchronous=FULL). `process`: survives kill -9, not power loss (NORMAL)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One SQL statement with its parameters.
 
     Args:

@@ -5,8 +5,12 @@ memory and are synchronous; writes are durable when they return. Read next: `kas
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+"""What objects without labels share."""
 
 
 class Key(NamedTuple):
@@ -27,8 +31,7 @@ class SpecRevision:
     actor: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An object about to be written.
 
     Args:
@@ -42,14 +45,13 @@ class Draft:
 
     body: bytes
     uid: str
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = NO_LABELS
     owners: tuple[str, ...] = ()
     expires_at: int | None = None
     spec_revision: SpecRevision | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A stored object at one revision. Immutable; shared by cache, ring and watchers."""
 
     key: Key
@@ -69,25 +71,17 @@ class Snapshot(NamedTuple):
     entries: Sequence[Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A committed change of one key. `old` is None at creation, `new` is None at deletion.
+class StoreEvent(NamedTuple):
+    """A committed change of one key, as a watcher sees it. One object serves all watchers; encode it once.
 
-    At deletion `old` is the last state and `revision` that of the deletion.
+    `entry` is the new state or, for DELETED, the last one; None for BOOKMARK. `revision` is that of the change, also of a
+    deletion. `old` is what was there before: None for ADDED, and where the past isn't known any more.
     """
-
-    revision: int
-    old: Entry | None
-    new: Entry | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoreEvent:
-    """What a watcher sees: `entry` is the new state, or the last one for DELETED (then `revision` is the deletion's)."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     revision: int
     entry: Entry | None
+    old: Entry | None = None
 
 
 Predicate = Callable[[Entry], bool]
