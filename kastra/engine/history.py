@@ -1,0 +1,112 @@
+"""What the tables say about Runs: the rows of `runs`, their journals, and what waits for them in `inbox`.
+
+Only reads, and only what is committed. Nothing here interprets a record: that is `kastra.engine.past` for recovery and
+`kastra.engine.progress` for status.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from kastra.sql.interface import Statement
+
+from .records import Record, decode
+
+Query = Callable[[str, Sequence[Any]], Awaitable[Sequence[Sequence[Any]]]]
+"""Runs one SELECT with its parameters and gives all rows: `Writer.query`, or a reader on a worker thread."""
+
+_RUN = "SELECT id, uid, phase, last_seq, wake_at, lease_holder, lease_epoch, created, updated FROM runs"
+_RECORD = (
+    "SELECT j.seq, j.ts, j.type, j.step_key, j.attempt, j.body, b.data FROM journal j "
+    "LEFT JOIN blobs b ON j.body IS NULL AND b.sha256 = j.blob WHERE j.run = ? AND j.seq > ? ORDER BY j.seq LIMIT ?"
+)
+_INBOX = "SELECT source, event_id, type, body FROM inbox WHERE run = ? AND consumed_seq IS NULL ORDER BY id"
+_TERMINAL = "('Succeeded', 'Failed', 'Cancelled')"
+
+
+class RunRow(NamedTuple):
+    """A row of `runs`; times in milliseconds."""
+
+    id: int
+    uid: str
+    phase: str
+    last_seq: int
+    wake_at: int | None
+    holder: str | None
+    epoch: int
+    created: int
+    updated: int
+
+
+class Mail(NamedTuple):
+    """A request that waits for the lease holder: `type` is cancel, suspend, resume or signal."""
+
+    source: str
+    event_id: str
+    type: str
+    body: dict[str, Any]
+
+    def consume(self, seq: int) -> Statement:
+        """Marks it consumed by record `seq`; commits with that record, so that it acts exactly once."""
+        sql = "UPDATE inbox SET consumed_seq = ? WHERE source = ? AND event_id = ? AND consumed_seq IS NULL"
+        return Statement(sql, (seq, self.source, self.event_id), 1)
+
+
+class History:
+    """Reads Runs back.
+
+    Args:
+        query: how to ask the database.
+    """
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+
+    async def run(self, uid: str) -> RunRow | None:
+        """The row of a Run, or None if the engine has never begun it."""
+        rows = await self._query(f"{_RUN} WHERE uid = ?", (uid,))
+        return RunRow(*rows[0]) if rows else None
+
+    async def unfinished(self) -> list[RunRow]:
+        """Every Run without a terminal record, oldest first."""
+        return [RunRow(*row) for row in await self._query(f"{_RUN} WHERE phase NOT IN {_TERMINAL} ORDER BY id", ())]
+
+    async def highest_run(self) -> int:
+        """The largest `runs.id` given so far; 0 for none."""
+        rows = await self._query("SELECT COALESCE(MAX(id), 0) FROM runs", ())
+        return int(rows[0][0])
+
+    async def records(self, run: int, after: int = 0, limit: int = -1) -> list[Record]:
+        """Records of a Run in order.
+
+        Args:
+            run: `runs.id`.
+            after: the last `seq` that the caller knows; 0 for none.
+            limit: how many at most; -1 for all.
+        """
+        return [
+            Record(seq, ts, kind, key, attempt, decode(data if body is None else body) if body or data else {})
+            for seq, ts, kind, key, attempt, body, data in await self._query(_RECORD, (run, after, limit))
+        ]
+
+    async def blob(self, sha256: str) -> bytes:
+        """Content of `blobs` by name.
+
+        Raises:
+            LookupError: there is none; the store has been damaged.
+        """
+        rows = await self._query("SELECT data FROM blobs WHERE sha256 = ?", (sha256,))
+        if not rows:
+            raise LookupError(f"blob {sha256} is missing; run `kastra doctor` or restore a backup")
+        return bytes(rows[0][0])
+
+    async def mail(self, run: int) -> list[Mail]:
+        """What waits for a Run and hasn't been consumed, in the order of arrival."""
+        return [
+            Mail(source, event_id, kind, decode(body) if body else {})
+            for source, event_id, kind, body in await self._query(_INBOX, (run,))
+        ]
+
+    async def holder_alive(self, holder: str, now: int) -> bool:
+        """Whether a process still renews its lease; `now` in milliseconds."""
+        rows = await self._query("SELECT expires_at FROM leases WHERE name = ?", (f"engine/{holder}",))
+        return bool(rows) and int(rows[0][0]) > now

@@ -1,0 +1,142 @@
+"""What a Run has done so far, by stepKey: the memo map that a recovered Run is interpreted against.
+
+Built from the journal alone. A key that has a value here is never executed again; one that was only scheduled is, with the
+inputs recorded then and a higher attempt; a recorded decision, skip or failure is taken as it stands. The interpreter walks
+the declaration from the top again and asks here first, so no position needs to be stored.
+
+Source: memoisation as in DBOS and Temporal's event history. Read next: `kastra.engine.executor`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .records import Record, RecordType
+
+
+@dataclass(slots=True)
+class StepPast:
+    """What happened at one stepKey; a field is left at its default when it didn't happen."""
+
+    scheduled: dict[str, Any] | None = None
+    scheduled_at: int = 0
+    attempts: int = 0
+    failures: int = 0
+    retry_at: int | None = None
+    done: dict[str, Any] | None = None
+    final_error: dict[str, Any] | None = None
+    final_try: int = 0
+    last_error: dict[str, Any] | None = None
+    skipped: bool = False
+    intent: bool = False
+    interrupted: bool = False
+
+
+@dataclass(slots=True)
+class Past:
+    """Everything that happened in a Run before this process took it up; empty for a new Run.
+
+    Args:
+        steps: by stepKey.
+        decisions: recorded choices by stepKey.
+        timers: due times (ms) of timers by stepKey, fired or not.
+        fired: stepKeys whose timer has fired.
+        children: child objects by stepKey.
+        state: the Run's state after all recorded changes.
+        held: stepKeys that were suspended and not resumed, with the reason.
+        resumed: data that a hold at a stepKey was resumed with.
+    """
+
+    started: Record | None = None
+    ended: Record | None = None
+    steps: dict[str, StepPast] = field(default_factory=dict)
+    decisions: dict[str, Any] = field(default_factory=dict)
+    timers: dict[str, int] = field(default_factory=dict)
+    fired: set[str] = field(default_factory=set)
+    children: dict[str, dict[str, Any]] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    resumed: dict[str, Any] = field(default_factory=dict)
+    in_doubt: set[str] = field(default_factory=set)
+    cancel_requested: bool = False
+    suspended: bool = False
+    recoveries: int = 0
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> "Past":
+        """The past that a journal tells."""
+        past = cls()
+        for record in records:
+            past.apply(record)
+        # What began and has no outcome was in flight when the process died.
+        for step in past.steps.values():
+            outcome = step.done is not None or step.final_error is not None or step.retry_at is not None
+            step.interrupted = step.attempts > 0 and not outcome
+        return past
+
+    def apply(self, record: Record) -> None:
+        """Take one more record into account."""
+        kind, key, body = record.type, record.key, record.body
+        if key is None:
+            self._apply_to_run(record)
+            return
+        step = self.steps.get(key)
+        if step is None:
+            step = self.steps[key] = StepPast()
+        if kind == RecordType.STEP_SCHEDULED:
+            step.scheduled, step.scheduled_at, step.attempts = body, record.ts, 1
+        elif kind in (RecordType.STEP_COMPLETED, RecordType.MODEL_TURN, RecordType.TOOL_RESULT):
+            step.done = body
+        elif kind == RecordType.STEP_STARTED:
+            step.attempts, step.retry_at = record.attempt or 1, None
+            self._ask_again(key)
+        elif kind == RecordType.STEP_FAILED:
+            step.failures += 1
+            step.attempts, step.last_error = record.attempt or 1, body["error"]
+            if body.get("final"):
+                step.final_error, step.final_try = body["error"], body.get("try", 0)
+            else:
+                step.retry_at = body.get("retryAt")
+        elif kind == RecordType.TOOL_CALL:
+            step.intent, step.attempts = True, record.attempt or 1
+            self._ask_again(key)
+        elif kind == RecordType.STEP_SKIPPED:
+            step.skipped = True
+        elif kind == RecordType.DECISION:
+            self.decisions[key] = body["value"]
+        elif kind == RecordType.TIMER_SET:
+            self.timers[key] = body["due"]
+        elif kind == RecordType.TIMER_FIRED:
+            self.fired.add(key)
+        elif kind == RecordType.CHILD_STARTED:
+            self.children[key] = body
+        elif kind == RecordType.STATE_SET:
+            self.state.update(body["values"])
+        elif kind == RecordType.IN_DOUBT:
+            self.in_doubt.add(key)
+        elif kind == RecordType.SUSPENDED:
+            self.held[key] = body["reason"]
+        elif kind == RecordType.RESUMED:
+            self.held.pop(key, None)
+            self.resumed[key] = body.get("data")
+
+    def _ask_again(self, key: str) -> None:
+        """A new attempt began: what was decided about the one before doesn't hold for it."""
+        self.resumed.pop(key, None)
+        self.in_doubt.discard(key)
+
+    def _apply_to_run(self, record: Record) -> None:
+        kind = record.type
+        if kind == RecordType.RUN_STARTED:
+            self.started = record
+            self.state = dict(record.body.get("state") or {})
+        elif kind == RecordType.RECOVERED:
+            self.recoveries += 1
+        elif kind == RecordType.CANCEL_REQUESTED:
+            self.cancel_requested = True
+        elif kind == RecordType.SUSPENDED:
+            self.suspended = True
+        elif kind == RecordType.RESUMED:
+            self.suspended = False
+        elif kind in (RecordType.RUN_COMPLETED, RecordType.RUN_FAILED, RecordType.RUN_CANCELLED):
+            self.ended = record
