@@ -1,10 +1,27 @@
 """How a failure looks on the terminal: one line that says what is wrong and what to do, and an exit code."""
 
 import os
-import sys
 import traceback
 
+import click
+
 from kastra.api.errors import StatusError
+
+_SAYS_ALL = frozenset(
+    (
+        "SqlError",
+        "Busy",
+        "StorageFault",
+        "DiskFull",
+        "IoFault",
+        "ReadOnly",
+        "Corrupt",
+        "SchemaTooNew",
+        "Owned",
+        "DiscoveryError",
+    )
+)
+"""Errors of our own that are the user's to act on, by name so that nothing is imported to compare with."""
 
 
 def report(error: BaseException) -> int:
@@ -17,7 +34,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, StatusError):
         reason = "" if error.reason == "InternalError" else f" ({error.reason})"
         _say(f"Error from server{reason}: {error.message}")
-    elif isinstance(error, (OSError, ValueError)):
+    elif isinstance(error, (OSError, ValueError)) or type(error).__name__ in _SAYS_ALL:
         _say(f"error: {error}")
     else:
         _say(f"error: {type(error).__name__}: {error}")
@@ -29,4 +46,4 @@ def report(error: BaseException) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    click.echo(text, err=True)

@@ -71,10 +71,9 @@ class _LazyGroup(click.Group):
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the store (default: .kastra in the project).")
 @click.option("--driver", type=click.Choice(["libsql", "sqlite3"]), help="SQLite library that opens the store.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Structured log on stderr.")
-@click.pass_context
-def cli(ctx: click.Context, **flags: Any) -> None:
+def cli(**flags: Any) -> None:
     """Kubernetes' way of working for AI agents: declare in YAML, apply, and controllers make it real."""
-    ctx.obj = flags
+    # The flags stay in the group's context; `kastra.cli.session.settings_of` reads them from it.
 
 
 def main(arguments: list[str] | None = None) -> None:

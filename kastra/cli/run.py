@@ -1,0 +1,150 @@
+"""`kastra run KIND/NAME`: create a Run, execute it here, show its progress, print its output.
+
+Progress goes to standard error and the output to standard output, so that the latter can be piped. Interrupted, the Run stays
+in the store and goes on where it was under `kastra watch`. Read next: `kastra.app.running`.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .completing import complete_objects
+from .options import examples, namespace_option
+from .output import OutputFormat, to_json, write_value
+from .session import owning, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kastra.app import Kastra
+
+_NO_SERVER = (
+    "--detach needs a server that goes on executing the Run after this command has ended, and none serves this store. "
+    "Leave it out and the command executes the Run itself; or apply a Run object under 'kastra watch'."
+)
+
+
+@click.command(
+    epilog=examples(
+        'kastra run workflow/recipe-suggestion --input \'{"ingredients": ["eggs", "spinach"]}\'',
+        "kastra run agent helper --input 'What is for dinner?'",
+        "kastra run tool/recipe-finder --input @request.json -o json | jq .",
+    )
+)
+@click.argument("target", nargs=-1, required=True, metavar="KIND/NAME | KIND NAME", shell_complete=complete_objects)
+@namespace_option
+@click.option(
+    "--input", "given", default=None, metavar="JSON|@FILE|-", help="Input: JSON or text, a file, or standard input."
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", help="Form of the output.")
+@click.option("--name", default="", metavar="NAME", help="Of the Run (default: made from the target's).")
+@click.option("--timeout", default=None, metavar="DURATION", help="The Run fails when it takes longer.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--detach", "--async", "detach", is_flag=True, help="Don't wait for the end (needs a server).")
+def run(target: tuple[str, ...], **options: Any) -> int:
+    """Run a Workflow, Network, Agent or Tool and print its output."""
+    if options["detach"]:
+        raise ValueError(_NO_SERVER)
+    spec: dict[str, Any] = {}
+    if options["timeout"] is not None:
+        from kastra.api.durations import parse_duration
+
+        parse_duration(options["timeout"])
+        spec["timeout"] = options["timeout"]
+    name = target_of(target)
+    value = read_input(options["given"])
+    return owning(lambda kastra: _run(kastra, name, value, spec, options), execute=True)
+
+
+def target_of(arguments: tuple[str, ...]) -> str:
+    """`KIND/NAME` from either form. Raises UsageError."""
+    if len(arguments) == 1 and arguments[0].count("/") == 1 and all(arguments[0].split("/")):
+        return arguments[0]
+    if len(arguments) == 2 and not any("/" in argument for argument in arguments):
+        return "/".join(arguments)
+    raise click.UsageError("say what to run: KIND/NAME, such as workflow/recipe-suggestion")
+
+
+def read_input(given: str | None) -> Any:
+    """The value of `--input`: JSON where it is JSON, text otherwise; None without one.
+
+    Raises:
+        ValueError: it begins like JSON and isn't, or the file can't be read.
+    """
+    if given is None:
+        return None
+    where, text = "--input", given
+    if given == "-":
+        where, text = "standard input", sys.stdin.read()
+    elif given.startswith("@"):
+        where = given[1:]
+        text = Path(where).read_text(encoding="utf-8")
+    from kastra.manifest.decode import DecodeError, decode
+
+    if where.endswith((".yaml", ".yml")):
+        try:
+            documents = decode(text.encode())
+        except DecodeError as error:
+            raise ValueError(f"{where}:{error.line}:{error.column}: {error.message}") from error
+        if len(documents) != 1:
+            raise ValueError(f"{where}: exactly one document is needed, not {len(documents)}")
+        return documents[0].value
+    import orjson
+
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        # Without brackets or quotes it is simply text, as one says something to an agent.
+        if text.lstrip()[:1] in ("{", "[", '"') or where.endswith(".json"):
+            raise ValueError(f"{where} is no JSON: {error}") from None
+        return text.rstrip("\n")
+
+
+async def _run(kastra: "Kastra", target: str, value: Any, spec: dict[str, Any], options: dict[str, Any]) -> int:
+    from kastra.app.running import RunFailed, create_run, follow_run
+
+    created = await create_run(
+        kastra.client, target, value, namespace=options["namespace"], name=options["name"], spec=spec
+    )
+    if not options["quiet"]:
+        say(f"run/{created.name} created")
+    try:
+        result = await follow_run(kastra.client, created, None if options["quiet"] else _progress())
+    except BaseException:
+        say(f"run/{created.name} has not ended; 'kastra watch' goes on with it")
+        raise
+    if result.phase != "Succeeded":
+        say(f"error: {RunFailed(result)}")
+        detail = (result.error or {}).get("detail")
+        if detail:
+            say(f"  {detail}")
+        say(f"kastra logs run/{result.name}{_namespace(options)} shows how it got there")
+        return 1
+    click.echo(output_text(result.output, options["output"]), nl=False)
+    return 0
+
+
+def output_text(value: Any, form: str) -> str:
+    """A Run's output as it is printed, ending in a newline; as `text` a string stands for itself."""
+    if form == "text":
+        return value.rstrip("\n") + "\n" if isinstance(value, str) else to_json(value)
+    return write_value(OutputFormat(form), value)
+
+
+def _namespace(options: dict[str, Any]) -> str:
+    return "" if options["namespace"] == "default" else f" -n {options['namespace']}"
+
+
+def _progress() -> "Callable[[Mapping[str, Any]], None]":
+    from .run_events import EventLines
+
+    lines = EventLines(color=sys.stderr.isatty())
+
+    def show(event: "Mapping[str, Any]") -> None:
+        line = lines.line(event)
+        if line is not None:
+            say(line)
+
+    return show
