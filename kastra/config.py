@@ -27,7 +27,8 @@ class Settings:
     """Everything that can be set.
 
     Args:
-        project: the folder whose `controllers/` and tool modules are used.
+        project: the folder from which tools' Python modules are imported.
+        controllers: folders of the project with controllers for its own kinds.
         data: the folder of the store, its key and its endpoint file; `.kastra` in the project by default.
         driver: `libsql` or `sqlite3`; empty for what the file was made with, or what is installed.
         workers: objects of one kind reconciled at the same time.
@@ -40,6 +41,7 @@ class Settings:
     """
 
     project: Path = field(default_factory=Path.cwd)
+    controllers: tuple[str, ...] = ("controllers",)
     data: Path = Path(DATA_FOLDER)
     driver: str = ""
     workers: int = 4

@@ -32,6 +32,7 @@ FORBIDDEN = "FieldValueForbidden"
 DUPLICATE = "FieldValueDuplicate"
 TOO_LONG = "FieldValueTooLong"
 TOO_MANY = "FieldValueTooMany"
+NAMESPACE_TERMINATING = "NamespaceTerminating"
 
 
 @dataclass(eq=False)
@@ -227,6 +228,11 @@ def invalid(kind: str, group: str, name: str, causes: Iterable[Cause]) -> Invali
     joined = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
     message = f'{qualified(kind, group)} "{name}" is invalid: {joined}'
     return Invalid(message, name=name, group=group, kind=kind, causes=causes)
+
+
+def has_cause(error: BaseException, reason: str) -> bool:
+    """Whether an error is a refusal with a cause of that reason."""
+    return isinstance(error, StatusError) and any(cause.reason == reason for cause in error.causes)
 
 
 def expired(message: str = "The resourceVersion for the provided watch is too old.") -> Expired:

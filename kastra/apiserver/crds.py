@@ -89,7 +89,7 @@ class CustomResourceDefinitions(Strategy):
         schema = self.compiled(CUSTOM_RESOURCE_DEFINITION.schema or {})
         registry.install(Served(CUSTOM_RESOURCE_DEFINITION, self, schema))
 
-    async def load(self) -> None:
+    def load(self) -> None:
         """Serve every definition in storage: called once at start, before anything else is asked of the registry."""
         found = [(orjson.loads(e.body), e.revision) for e in self._registry.storage.list(_GROUP_RESOURCE).entries]
         # Where names clash, those who had them first keep them.
@@ -97,6 +97,9 @@ class CustomResourceDefinitions(Strategy):
             found, key=lambda pair: not is_true(pair[0].get("status") or {}, "NamesAccepted")
         ):
             self._establish(definition, revision)
+
+    async def resume(self) -> None:
+        """Go on with the deletions that were under way when the last process ended."""
         for name, strategy in list(self._strategies.items()):
             if strategy.terminating:
                 await self._clean(name)

@@ -18,6 +18,7 @@ from kastra.api.errors import BadRequest, NotFound
 from kastra.api.meta import DEFAULT_NAMESPACE, ObjectRef
 from kastra.api.object import Object
 from kastra.api.scheme import Resource, Scheme
+from kastra.api.strict import decode
 from kastra.client.interface import (
     DEFAULT_OPTIONS,
     ObjectList,
@@ -236,9 +237,10 @@ class LoopbackClient:
     def _own(self, obj: Mapping[str, Any]) -> tuple[Resource, str, str, dict[str, Any]]:
         """The resource, namespace and name of an object, and a copy for the registry to keep."""
         try:
-            own: dict[str, Any] = orjson.loads(orjson.dumps(obj))
+            raw = orjson.dumps(obj)
         except TypeError as error:
             raise BadRequest(f"the object can't be written as JSON: {error}") from error
+        own: dict[str, Any] = decode(raw)
         api_version, kind = own.get("apiVersion", ""), own.get("kind", "")
         resource = self.scheme.for_kind(api_version, kind)
         if resource is None:

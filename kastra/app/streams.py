@@ -43,8 +43,12 @@ class RunEvents:
         self._clock = clock
 
     def connect(self, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
-        """For the subresource `runs/events`: from record `since` until the Run has ended."""
-        return self.follow(request.object.uid, request.since or 0)
+        """For the subresource `runs/events`: from record `since` until the Run has ended.
+
+        With the body `{"follow": False}` it ends with what there is.
+        """
+        wait = (request.body or {}).get("follow") is not False
+        return self.follow(request.object.uid, request.since or 0, wait=wait)
 
     async def follow(self, uid: str, since: int = 0, *, wait: bool = True) -> AsyncIterator[dict[str, Any]]:
         """Events after record `since`; ends with the Run's last event, or with what there is if not `wait`."""

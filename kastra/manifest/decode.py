@@ -10,11 +10,12 @@ Source: YAML 1.1, sigs.k8s.io/yaml (which kubectl uses), RFC 8259. Read next: `k
 
 import re
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import yaml
+
+from kastra.api.values import copy
 
 from .json import JSONScanner
 from .position import START, Mark, PathTuple, Place, Positions, format_path
@@ -195,7 +196,7 @@ class _Builder:
             raise DecodeError(f"nested more than {MAX_DEPTH} levels deep through alias *{name}", mark, path)
         self.budget.charge(anchor.nodes, mark, path)
         # Copied, not shared: admission changes objects in place.
-        return deepcopy(anchor.value), anchor.height
+        return copy(anchor.value), anchor.height
 
     def _sequence(self, path: PathTuple, depth: int) -> tuple[list[Any], int]:
         items: list[Any] = []
@@ -238,7 +239,7 @@ class _Builder:
         for source in merged:
             for key, value in source.items():
                 if key not in mapping:
-                    mapping[key] = deepcopy(value)
+                    mapping[key] = copy(value)
         return mapping, height + 1
 
     def _merge_sources(self, value: Any, mark: Mark, path: PathTuple) -> list[dict[str, Any]]:

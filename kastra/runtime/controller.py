@@ -115,6 +115,7 @@ class Controller:
         self._queue = services.queue()
         self._triggers: dict[Request, str] = {}
         self._active: dict[Request, tuple[float, anyio.CancelScope]] = {}
+        self._begun: anyio.Event | None = None
         self._sources: list[_Source] = []
         self._informer = services.cache.informer(kind)
         self._register_metrics(services.metrics)
@@ -238,6 +239,8 @@ class Controller:
     def _deadline_scope(self, request: Request, started: float) -> Iterator[anyio.CancelScope]:
         with anyio.CancelScope() as scope:
             self._active[request] = (started + self._deadline, scope)
+            if self._begun is not None:
+                self._begun.set()
             try:
                 yield scope
             finally:
@@ -284,6 +287,10 @@ class Controller:
     async def _watch_deadlines(self) -> None:
         # All deadlines have the same length, so none that starts during this sleep can be due before it ends.
         while True:
+            if not self._active:
+                self._begun = anyio.Event()
+                await self._begun.wait()
+                self._begun = None
             now = self._clock.monotonic()
             earliest = min((due for due, _ in self._active.values()), default=now + self._deadline)
             await self._clock.sleep(earliest - now)

@@ -181,7 +181,7 @@ def _misplaced(
         obj = resolution.resolved.get(reference.path)
         if obj is None or obj.kind == reference.kind or {obj.kind, reference.kind} <= interchangeable:
             continue
-        found.append(f'{reference.path}: "{reference.name}" is {_name(obj)}, where a {reference.kind} is needed')
+        found.append(f'{reference.path}: "{reference.name}" is {_name(obj)}, where the kind {reference.kind} is needed')
     return found
 
 

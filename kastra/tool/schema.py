@@ -32,13 +32,7 @@ class JsonSchema:
 
         self.schema = schema
         self._where = where
-        keywords = set()
-        for keyword, patterns in _keywords(schema):
-            keywords.add(keyword)
-            for pattern in patterns:
-                _compiled(pattern, where)
-        if {"patternProperties", "unevaluatedProperties"} <= keywords:
-            raise ValueError(f"{where}: patternProperties and unevaluatedProperties can't be used in one schema")
+        check_patterns(schema, where)
         validator = _validator_class()
         try:
             validator.check_schema(schema)
@@ -59,6 +53,21 @@ class JsonSchema:
         except RecursionError:
             return ["the value or the schema is nested without end"]
         return [f"{_path(error.absolute_path).lstrip('.') or 'value'}: {error.message[:300]}" for error in errors]
+
+
+def check_patterns(schema: Mapping[str, Any], where: str) -> None:
+    """The part of compiling a schema that costs microseconds instead of milliseconds.
+
+    Raises:
+        ValueError: it has a pattern that RE2 doesn't take, or keywords that can't be used together.
+    """
+    keywords = set()
+    for keyword, patterns in _keywords(schema):
+        keywords.add(keyword)
+        for pattern in patterns:
+            _compiled(pattern, where)
+    if {"patternProperties", "unevaluatedProperties"} <= keywords:
+        raise ValueError(f"{where}: patternProperties and unevaluatedProperties can't be used in one schema")
 
 
 def _path(parts: Any) -> str:

@@ -1,0 +1,140 @@
+"""Could a Tool be called, and with what arguments? Asked when it is applied, so that no Run has to find out.
+
+Imports Python entry points and compiles inline sources (in a worker thread, since that runs somebody's code), looks for
+programs, judges addresses by name. Calls nothing and connects to nothing. What an entry point's signature says is
+remembered for the life of the process, as its module is by Python itself.
+
+Read next: `kastra.tool.bodies`, which makes what is called.
+"""
+
+import importlib
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import orjson
+
+from kastra.netguard import Policy
+from kastra.netguard.preview import refusal
+from kastra.tool.python import compile_inline, load, signature_of
+from kastra.tool.schema import check_patterns
+
+_KEPT = 4096
+_schemas: OrderedDict[tuple[str, str], Mapping[str, Any]] = OrderedDict()
+
+
+class Unusable(Exception):
+    """A tool can't be called as it stands.
+
+    Args:
+        reason: PascalCase, for a condition.
+        message: what is wrong, beginning with the field's path.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+async def check_body(name: str, spec: Mapping[str, Any], folder: Path, policy: Policy) -> Mapping[str, Any] | None:
+    """Whether the body of the Tool `name` can be called.
+
+    Args:
+        name: of the Tool.
+        spec: in normal form.
+        folder: of the project.
+        policy: for outbound calls.
+
+    Returns:
+        The schema of the arguments, as far as the body itself tells; else None.
+
+    Raises:
+        Unusable: it can't be imported or found, or may not be called.
+    """
+    for field in ("inputSchema", "outputSchema"):
+        if spec.get(field) is not None:
+            try:
+                check_patterns(spec[field], f"spec.{field}")
+            except ValueError as error:
+                raise Unusable("InvalidSchema", str(error)) from None
+    if (python := spec.get("python")) is not None:
+        return await check_function(name, python, folder)
+    if (process := spec.get("process")) is not None:
+        _check_program(process["command"], folder)
+    if (http := spec.get("http")) is not None:
+        _check_url(http["url"], policy, allow_private=bool(http.get("allowPrivate")))
+    return None
+
+
+async def check_function(
+    name: str, body: Mapping[str, Any], folder: Path, path: str = "spec.python"
+) -> Mapping[str, Any]:
+    """The schema of the arguments of a Python function.
+
+    Args:
+        name: of what it belongs to, for messages.
+        body: `{entrypoint}` or `{inline}`.
+        folder: where modules are also looked for.
+        path: of the field that holds the body.
+
+    Raises:
+        Unusable: it can't be imported or compiled, or can't be called by name.
+    """
+    source = body.get("inline")
+    entrypoint = body.get("entrypoint") or ""
+
+    def read() -> Mapping[str, Any]:
+        if source:
+            return signature_of(compile_inline(source, name), "spec.python.inline").schema
+        return signature_of(load(entrypoint, folder), f"spec.python.entrypoint: {entrypoint}").schema
+
+    try:
+        return await _remembered((source, "") if source else (entrypoint, str(folder)), read)
+    except ValueError as error:
+        if not source:
+            # Python remembers what a folder held; the next attempt looks again.
+            importlib.invalidate_caches()
+        message = str(error).replace("spec.python", path, 1)
+        raise Unusable("NotCompilable" if source else "NotImportable", message) from None
+
+
+async def _remembered(key: tuple[str, str], read: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    known = _schemas.get(key)
+    if known is None:
+        # What failed isn't remembered: a module may be put in its place, and is found at the next attempt.
+        known = _schemas[key] = await anyio.to_thread.run_sync(read)
+        if len(_schemas) > _KEPT:
+            _schemas.popitem(last=False)
+    else:
+        _schemas.move_to_end(key)
+    return known
+
+
+def _check_program(command: list[str], folder: Path) -> None:
+    program = command[0]
+    # A name without a slash is looked up in PATH; any other is taken from where the process starts.
+    found = shutil.which(program if "/" not in program else str(folder / program))
+    if found is None:
+        where = "in PATH" if "/" not in program else f"as an executable file in {folder}"
+        raise Unusable("ProgramNotFound", f"spec.process.command[0]: there is no {program!r} {where}")
+
+
+def _check_url(url: str, policy: Policy, *, allow_private: bool) -> None:
+    fixed, expression, _ = url.partition("${{")
+    after_scheme = fixed.partition("://")[2]
+    if expression and not any(mark in after_scheme for mark in "/?#"):
+        # The host itself is known only when the tool is called.
+        return
+    why = refusal(fixed, policy, allow_private=allow_private)
+    if why is not None:
+        raise Unusable("AddressRefused", f"spec.http.url: {why}")
+
+
+def schema_hash(schema: Mapping[str, Any]) -> str:
+    """A short hash of a schema, for status: equal for equal schemas, whatever the order of their keys."""
+    return sha256(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
