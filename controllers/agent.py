@@ -8,9 +8,9 @@ Read next: `kastra.runtime.readiness`, then `kastra.runtime.view_types`, the val
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from kastra.agent.check import (
     called_schema,
@@ -33,8 +33,9 @@ from kastra.runtime.readiness import CALLABLE, EARLY, WAITING, Dependencies, exa
 from kastra.runtime.reconcile import Result
 from kastra.runtime.value_sources import examine_values
 from kastra.runtime.view import Fields, View
+from kastra.runtime.view_bindings import Bindings, Instructions
 from kastra.runtime.view_checks import schema_findings, template_findings
-from kastra.runtime.view_errors import duplicate, forbidden, invalid, required, shape_error, unsupported
+from kastra.runtime.view_errors import duplicate, forbidden, required, shape_error
 from kastra.runtime.view_types import (
     AllowedNamespaces,
     Closed,
@@ -46,114 +47,10 @@ from kastra.runtime.view_types import (
     Renamed,
     ValueFrom,
     read,
-    short_name,
-    split_plural,
 )
 from kastra.tool.check import schema_hash
 
 DEFAULT_MAX_STEPS = 5
-
-_BINDING_KINDS = {"Tool": "toolRef", "Agent": "agentRef", "Workflow": "workflowRef"}
-
-
-class McpBinding(Closed):
-    """Tools of an MCP server; all of them unless `tools` names some."""
-
-    server: Ref
-    tools: list[StrictStr] | None = None
-
-
-class ToolBinding(Closed):
-    """One tool of an agent: which, under what name, with which arguments fixed.
-
-    Written as a name, as `{name, refName}`, or with exactly one of `toolRef`, `agentRef`, `workflowRef` and `mcp`; only a
-    `name` means the Tool of that name.
-    """
-
-    name: StrictStr = Field(min_length=1)
-    as_: StrictStr | None = Field(default=None, alias="as", min_length=1)
-    preset: dict[str, Any] = Field(default_factory=dict)
-    require_approval: StrictBool | None = None
-    tool_ref: Ref | None = None
-    agent_ref: Ref | None = None
-    workflow_ref: Ref | None = None
-    mcp: McpBinding | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short_shapes(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            data = {"refName": data}
-        if not isinstance(data, Mapping):
-            return data
-        shaped = dict(data)
-        bodies = [key for key in ("refName", "toolRef", "agentRef", "workflowRef", "mcp") if key in shaped]
-        if len(bodies) > 1:
-            raise shape_error(forbidden(f"{bodies[0]} is already given", bodies[1]))
-        if not bodies and isinstance(shaped.get("name"), str):
-            shaped["refName"] = shaped["name"]
-        if "refName" in shaped:
-            text = shaped.pop("refName")
-            if not isinstance(text, str):
-                raise shape_error(invalid(text, "must be a name", "refName"))
-            kind, name = split_plural(text, "Tool")
-            if kind not in _BINDING_KINDS:
-                raise shape_error(invalid(text, "a tool can be a Tool, an Agent or a Workflow", ""))
-            shaped[_BINDING_KINDS[kind]] = {"name": name}
-            shaped.setdefault("name", short_name(name))
-            return shaped
-        if "name" not in shaped and bodies:
-            body = shaped[bodies[0]]
-            target = body.get("server") if bodies[0] == "mcp" and isinstance(body, Mapping) else body
-            text = target.get("name") if isinstance(target, Mapping) else target
-            if isinstance(text, str):
-                shaped["name"] = short_name(text)
-        return shaped
-
-    def reference(self, path: str) -> Reference:
-        """What this binding leads to, for a binding that stands at `path`."""
-        if self.mcp is not None:
-            return self.mcp.server.to("MCPServer", path)
-        for kind, ref in (("Tool", self.tool_ref), ("Agent", self.agent_ref), ("Workflow", self.workflow_ref)):
-            if ref is not None:
-                return ref.to(kind, path)
-        raise AssertionError("a binding without a target is never built")
-
-
-def _bindings(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    listed: list[Any] = []
-    for alias, target in value.items():
-        if isinstance(target, str):
-            target = {"refName": target}
-        if not isinstance(target, Mapping):
-            raise shape_error(invalid(target, "must be a name or an object", str(alias)))
-        listed.append({**target, "name": alias})
-    return listed
-
-
-def _texts(value: Any) -> Any:
-    parts = value if isinstance(value, list) else [value]
-    texts: list[str] = []
-    for part in parts:
-        content = part
-        if isinstance(part, Mapping):
-            if part.get("role", "system") != "system":
-                raise shape_error(unsupported(part["role"], ("system",), "role"))
-            content = part.get("content", part.get("text"))
-        if isinstance(content, list) and part is not value:
-            content = "".join(_texts(content))
-        elif isinstance(content, list):
-            texts += _texts(content)
-            continue
-        if not isinstance(content, str):
-            raise ValueError("must be a text, a list of texts, or a system message {role: system, content}")
-        texts.append(content)
-    return texts
-
-
-Instructions = Annotated[list[str], BeforeValidator(_texts)]
 
 
 class Compaction(Fields):
@@ -269,7 +166,7 @@ class AgentSpec(Renamed):
     model_ref: Ref | None = None
     fallbacks: list[Fallback] = Field(default_factory=list)
     max_retries: StrictInt = Field(default=0, ge=0)
-    tools: Annotated[list[ToolBinding], BeforeValidator(_bindings)] = Field(default_factory=list)
+    tools: Bindings = Field(default_factory=list)
     memory: Memory | None = None
     knowledge: list[Ref] | None = None
     skills: list[Ref] | None = None
@@ -410,7 +307,7 @@ async def reconcile(agent: AgentView, ctx: Pass) -> Result:
     missing = examine_values(sources, found.resolution, ctx.service(Settings).project, agent.metadata.uid).missing
     if missing:
         return ctx.not_ready("ValueNotFound", listed(missing))
-    return ctx.ready(found.message, "Resolved")
+    return ctx.ready(f"{ctx.status.model_resolved}; {found.message}", "Resolved")
 
 
 def _report_tools(agent: AgentView, ctx: Pass, found: Dependencies) -> None:

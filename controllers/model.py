@@ -100,7 +100,7 @@ async def reconcile(model: ModelView, ctx: Context) -> Result:
     problems = model_findings(str(type_), model.spec.name, model.spec.parameters, "spec")
     if problems:
         return ctx.not_ready("InvalidModel", listed(f"{cause.field}: {cause.message}" for cause in problems))
-    return ctx.ready(found.message, "Resolved")
+    return ctx.ready(f"{model.spec.name} of {type_}", "Resolved")
 
 
 def setup(manager: Manager) -> None:

@@ -111,7 +111,7 @@ async def reconcile(provider: ModelProviderView, ctx: Context) -> Result:
         refused = refusal(spec.base_url, ctx.service(Policy), allow_private=spec.allow_private)
         if refused is not None:
             return ctx.not_ready("AddressRefused", f"spec.baseURL: {refused}")
-    return ctx.ready(found.message, "Resolved")
+    return ctx.ready(f"{spec.type}; {found.message}", "Resolved")
 
 
 def _report_secret(ctx: Context, values: Values, problem: str) -> None:

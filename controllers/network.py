@@ -7,13 +7,11 @@ Read next: `kastra.agent.network`, which executes it.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
-    StrictBool,
-    StrictInt,
     StrictStr,
     ValidationInfo,
     field_validator,
@@ -38,19 +36,16 @@ from kastra.runtime.reconcile import Result
 from kastra.runtime.value_sources import examine_values
 from kastra.runtime.view import Fields, View
 from kastra.runtime.view_checks import expression_findings, schema_findings
-from kastra.runtime.view_errors import duplicate, forbidden, invalid, required, shape_error, unsupported
+from kastra.runtime.view_errors import duplicate, forbidden, invalid, required, unsupported
+from kastra.runtime.view_members import Member, Written
 from kastra.runtime.view_types import (
     Budget,
-    Closed,
     Duration,
-    KindRef,
     Memory,
     ModelChoice,
     Ref,
     Renamed,
     Retry,
-    short_name,
-    split_plural,
 )
 
 END = "END"
@@ -58,73 +53,7 @@ RESERVED_NAMES = (END, "FINISH")
 """What a rule and a routing model write to stop; no member can have these names."""
 
 _KINDS = {"agents": "Agent", "workflows": "Workflow", "tools": "Tool", "networks": "Network"}
-_REFS = {"agentRef": "Agent", "workflowRef": "Workflow", "toolRef": "Tool", "networkRef": "Network"}
 _STRATEGIES = {"ai": "router", "sequential": "roundRobin", "round-robin": "roundRobin", "graph": "expression"}
-
-
-class _Written(NamedTuple):
-    """A member as it stands in the object, and where."""
-
-    entry: Any
-    kind: str
-    path: str
-
-
-class Member(Closed):
-    """One member: a reference, or an inline spec.
-
-    Written as a name, `{name, ref}`, `{name, agentRef}` (or another kind's) or `{name, spec}`; only a `name` means the
-    object of that name.
-    """
-
-    name: StrictStr = Field(min_length=1)
-    kind: StrictStr
-    path: StrictStr
-    ref: KindRef | None = None
-    spec: dict[str, Any] | None = None
-    description: StrictStr | None = None
-    role: StrictStr | None = None
-    responsibilities: list[StrictStr] = Field(default_factory=list)
-    max_calls: StrictInt | None = Field(default=None, ge=1)
-    can_handoff_to: list[StrictStr] = Field(default_factory=list)
-    require_approval: StrictBool | None = None
-    context: Literal["full", "lastMessage", "summary", "task"] | None = None
-    input_schema: dict[str, Any] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short_shapes(cls, data: Any) -> Any:
-        return _member(*data) if isinstance(data, _Written) else data
-
-
-def _member(entry: Any, kind: str, path: str) -> Any:
-    if isinstance(entry, str):
-        entry = {"ref": entry}
-    if not isinstance(entry, Mapping):
-        return entry
-    shaped = {key: value for key, value in entry.items() if key not in _REFS}
-    bodies = [key for key in ("ref", *_REFS, "spec") if key in entry]
-    if len(bodies) > 1:
-        raise shape_error(forbidden(f"{bodies[0]} is already given", bodies[1]))
-    responsibilities = shaped.get("responsibilities")
-    if isinstance(responsibilities, str):
-        shaped["responsibilities"] = [responsibilities]
-    shaped |= {"kind": kind, "path": path}
-    if bodies == ["spec"]:
-        if isinstance(shaped["spec"], Mapping):
-            shaped["spec"] = view_inline.normalised(kind, shaped["spec"])
-        return shaped
-    target = entry[bodies[0]] if bodies else entry.get("name")
-    kind = _REFS.get(bodies[0], kind) if bodies else kind
-    if isinstance(target, str):
-        kind, target = split_plural(target, kind)
-        target = {"name": target}
-    if isinstance(target, Mapping):
-        shaped["ref"] = {"kind": kind, **target}
-        shaped["kind"] = shaped["ref"]["kind"]
-        if isinstance(target.get("name"), str):
-            shaped.setdefault("name", short_name(target["name"]))
-    return shaped
 
 
 class Rule(Fields):
@@ -269,7 +198,7 @@ class NetworkSpec(Fields):
         if not isinstance(value, list) or not info.field_name:
             return value
         return [
-            _Written(entry, _KINDS[info.field_name], f"spec.{info.field_name}[{index}]")
+            Written(entry, _KINDS[info.field_name], f"spec.{info.field_name}[{index}]")
             for index, entry in enumerate(value)
         ]
 

@@ -224,7 +224,7 @@ async def reconcile(tool: ToolView, ctx: Context) -> Result:
     schema = spec.input_schema or own or _called(ctx, found)
     ctx.status.schema_hash = schema_hash(schema)
     ctx.status.input_schema = None if spec.input_schema is not None or own is None else own
-    return ctx.ready(found.message, "Resolved")
+    return ctx.ready(f"its {spec.body} body can be called", "Resolved")
 
 
 def _called(ctx: Context, found: Dependencies) -> Mapping[str, Any]:

@@ -215,7 +215,7 @@ async def reconcile(workflow: WorkflowView, ctx: Context) -> Result:
         await _check_functions(compiled, workflow.metadata.name, ctx)
     except Unusable as problem:
         return ctx.not_ready(problem.reason, problem.message, requeue_after=LOOK_AGAIN)
-    return ctx.ready(f"{compiled.steps} steps", "Compiled")
+    return ctx.ready(f"{compiled.steps} step{'' if compiled.steps == 1 else 's'}", "Compiled")
 
 
 async def _check_functions(compiled: Examined, name: str, ctx: Context) -> None:

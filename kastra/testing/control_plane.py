@@ -181,12 +181,23 @@ class ControlPlane:
         return await create_run(self.client, target, input, namespace=namespace)
 
     async def result(self, run: Object) -> RunResult:
-        """How a Run ends. Time passes at its real pace until then, because tools work in real time."""
+        """How a Run ends. Time passes at its real pace until then, because tools work in real time.
+
+        Raises:
+            NotFound: the Run was deleted.
+        """
+        ended: RunResult | Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._pass_time)
-            result = await follow_run(self.client, run)
+            try:
+                ended = await follow_run(self.client, run)
+            except Exception as error:  # noqa: BLE001 - raised below, outside of the task group, which would wrap it
+                ended = error
             tasks.cancel_scope.cancel()
-        return result
+        if isinstance(ended, Exception):
+            raise ended
+        assert ended is not None
+        return ended
 
     async def _pass_time(self) -> None:
         while True:

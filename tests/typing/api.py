@@ -1,9 +1,7 @@
 """Type-checked, never run: the public API keeps these types."""
 
 from pathlib import Path
-from typing import Any
-
-from typing_extensions import assert_type
+from typing import Any, assert_type
 
 import kastra
 from kastra.api.object import Object
