@@ -30,6 +30,7 @@ from kastra.runtime.closure import UnresolvedReferences
 from kastra.runtime.manager import Manager
 from kastra.runtime.model_default import with_default_models
 from kastra.runtime.reconcile import Request, Result
+from kastra.runtime.references import Target as Place
 from kastra.runtime.status import StatusWriter
 from kastra.runtime.view import Fields, View
 from kastra.runtime.view_errors import forbidden
@@ -355,10 +356,10 @@ class RunReconciler:
         except UnresolvedReferences as error:
             status.waiting(error.resolution.reason, error.resolution.message)
             return None
-        namespaces = {obj["namespace"] for obj in closure["objects"].values()}
-        lister = self._manager.cache.lister("namespaces")
-        default = self._manager.service(Settings).default_model
-        return with_default_models(closure, {name: lister.get("", name) for name in namespaces}, default)
+        names = {obj["namespace"] for obj in closure["objects"].values()}
+        find = self._manager.resolver.find
+        namespaces = {name: await find(Place("namespaces", "", name)) for name in names}
+        return with_default_models(closure, namespaces, self._manager.service(Settings).default_model)
 
     async def _steer(self, run: Object, status: RunStatus, progress: Progress) -> None:
         """Pass on a wish that differs from what is so; each wish once, whatever happens in between."""

@@ -86,7 +86,7 @@ class ApplyReport:
 
 async def apply(client: Client, loaded: Loaded, validator: Validator, options: ApplyOptions) -> ApplyReport:
     """Check and send the manifests of `loaded`."""
-    errors = validator.check(loaded.manifests)
+    errors = await validator.check_in_turns(loaded.manifests)
     report = ApplyReport(problems=[*loaded.problems, *chain.from_iterable(errors)])
     if not report.ok and not options.keep_going:
         report.not_applied = len(loaded.manifests)
@@ -98,8 +98,8 @@ async def apply(client: Client, loaded: Loaded, validator: Validator, options: A
         await sender.compare(manifests)
         return report
     await sender.create_namespaces(manifests)
-    for _, same_rank in groupby(manifests, key=lambda manifest: manifest.object["kind"]):
-        await sender.send(list(same_rank))
+    for _, same_kind in groupby(manifests, key=lambda manifest: manifest.object["kind"]):
+        await sender.send(list(same_kind))
     return report
 
 
@@ -111,12 +111,18 @@ class _Sender:
         self._options = options
         self._report = report
         self._dry_run = options.dry_run == "server"
+        self._write = WriteOptions(
+            dry_run=self._dry_run, field_manager=options.field_manager, field_validation="Strict"
+        )
         self._missing_namespaces: set[str] = set()
 
-    async def create_namespaces(self, manifests: Sequence[Manifest]) -> None:
+    async def create_namespaces(self, manifests: Iterable[Manifest]) -> None:
         """Create what manifests name, nobody declares and doesn't exist."""
-        declared = {m.object["metadata"].get("name") for m in manifests if m.object["kind"] == "Namespace"}
-        named = {self._prepared(manifest)["metadata"].get("namespace") for manifest in manifests}
+        declared, named = set(), set()
+        for manifest in manifests:
+            if manifest.object["kind"] == "Namespace":
+                declared.add(manifest.object["metadata"].get("name"))
+            named.add(self._namespace(manifest.object))
         for name in sorted(filter(None, named)):
             try:
                 await self._client.get(ObjectRef("namespaces", name))
@@ -124,27 +130,27 @@ class _Sender:
                 self._missing_namespaces.add(name)
                 if name in declared:
                     continue
-                body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+                namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
                 created = await self._client.apply(
-                    body, WriteOptions(dry_run=self._dry_run, field_manager=self._options.field_manager)
+                    namespace, WriteOptions(dry_run=self._dry_run, field_manager=self._options.field_manager)
                 )
                 self._report.applied.append(Applied(ObjectRef("Namespace", name), "created", created))
 
     async def send(self, manifests: Sequence[Manifest]) -> None:
         """Send objects of one kind, many at once; results are reported in their order."""
         outcomes: list[Applied | Problem | None] = [None] * len(manifests)
-        limit = anyio.CapacityLimiter(_AT_ONCE)
+        waiting = iter(enumerate(manifests))
 
-        async def one(index: int, manifest: Manifest) -> None:
-            async with limit:
+        async def work() -> None:
+            for index, manifest in waiting:
                 try:
-                    outcomes[index] = await self._apply(manifest)
+                    outcomes[index] = await self._apply(self._prepared(manifest))
                 except StatusError as error:
                     outcomes[index] = self._refusal(manifest, error)
 
         async with anyio.create_task_group() as group:
-            for index, manifest in enumerate(manifests):
-                group.start_soon(one, index, manifest)
+            for _ in range(min(_AT_ONCE, len(manifests))):
+                group.start_soon(work)
         for outcome in outcomes:
             if isinstance(outcome, Applied):
                 self._report.applied.append(outcome)
@@ -155,8 +161,7 @@ class _Sender:
     async def compare(self, manifests: Iterable[Manifest]) -> None:
         """Say what would be created or exists, without sending anything."""
         for manifest in manifests:
-            body = self._prepared(manifest)
-            ref = _ref(body)
+            ref = _ref(self._prepared(manifest))
             try:
                 existing = await self._client.get(ref)
             except NotFound:
@@ -164,13 +169,20 @@ class _Sender:
             else:
                 self._report.applied.append(Applied(ref, "configured", existing))
 
+    def _namespace(self, obj: Mapping[str, Any]) -> str:
+        """Where an object goes; empty for one of a cluster-scoped kind."""
+        resource = self._client.scheme.for_kind(obj["apiVersion"], obj["kind"])
+        if resource is None or resource.namespaced:
+            return obj["metadata"].get("namespace") or self._options.namespace
+        return ""
+
     def _prepared(self, manifest: Manifest) -> dict[str, Any]:
         """The object as it is sent: namespace filled in, status left out, labels added."""
         body = {key: value for key, value in manifest.object.items() if key != "status"}
         metadata = dict(body["metadata"])
-        resource = self._client.scheme.for_kind(body["apiVersion"], body["kind"])
-        if resource is None or resource.namespaced:
-            metadata["namespace"] = metadata.get("namespace") or self._options.namespace
+        namespace = self._namespace(body)
+        if namespace:
+            metadata["namespace"] = namespace
         else:
             metadata.pop("namespace", None)
         if self._options.labels:
@@ -178,11 +190,8 @@ class _Sender:
         body["metadata"] = metadata
         return body
 
-    async def _apply(self, manifest: Manifest) -> Applied:
-        body = self._prepared(manifest)
-        options = WriteOptions(
-            dry_run=self._dry_run, field_manager=self._options.field_manager, field_validation="Strict"
-        )
+    async def _apply(self, body: dict[str, Any]) -> Applied:
+        options = self._write
         if not body["metadata"].get("name"):
             created = await self._client.create(body, options)
             return Applied(created.ref, "created", created)

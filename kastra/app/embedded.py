@@ -75,7 +75,8 @@ class Kastra:
         options = replace(options or ApplyOptions(), **fields)
         loaded = Loaded()
         for source in sources:
-            part = source if isinstance(source, Loaded) else load([source])
+            # Reading megabytes of YAML takes seconds; what else goes on in this process goes on meanwhile.
+            part = source if isinstance(source, Loaded) else await anyio.to_thread.run_sync(load, [source])
             loaded.manifests += part.manifests
             loaded.problems += part.problems
             loaded.files += part.files

@@ -9,15 +9,18 @@ Read next: `kastra.app.applying`, which sends what passes.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from typing import Any
+
+import anyio.lowlevel
 
 from kastra.api.errors import INVALID, NOT_SUPPORTED, Cause
 from kastra.api.meta import is_dns_label
-from kastra.api.names import closest
-from kastra.api.scheme import Scheme
+from kastra.api.names import closest, generate_name
+from kastra.api.scheme import Resource, Scheme
+from kastra.api.values import copy
 from kastra.apiserver.crdstatus import complete
 from kastra.apiserver.crdvalidation import definition_causes
+from kastra.apiserver.metadata import create_causes
 from kastra.manifest.loader import Manifest
 from kastra.manifest.position import PathTuple, format_path, parse_path
 from kastra.manifest.problem import Problem
@@ -27,6 +30,8 @@ KindValidator = Callable[[Mapping[str, Any]], Sequence[Cause]]
 """What a kind's structural schema can't say, as found by discovery; answers causes, never raises."""
 
 _DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
+_TURN = 20
+"""Manifests checked at a stretch."""
 _ROOT_KEYS = ("apiVersion", "kind", "metadata")
 _METADATA_KEYS = frozenset(
     [
@@ -47,6 +52,10 @@ _METADATA_KEYS = frozenset(
         "selfLink",
     ]
 )
+_METADATA_LISTS: Mapping[str, tuple[type, str]] = {
+    "finalizers": (str, "a string; quote it"),
+    "ownerReferences": (dict, "a mapping"),
+}
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -65,10 +74,23 @@ class Validator:
 
     def check(self, manifests: Sequence[Manifest]) -> list[list[Problem]]:
         """The errors of each manifest, in their order; an empty list for one that is valid."""
+        self._learn_all(manifests)
+        return [self._check_one(manifest) for manifest in manifests]
+
+    async def check_in_turns(self, manifests: Sequence[Manifest]) -> list[list[Problem]]:
+        """As `check`, letting others have the event loop in between."""
+        self._learn_all(manifests)
+        errors: list[list[Problem]] = []
+        for manifest in manifests:
+            errors.append(self._check_one(manifest))
+            if len(errors) % _TURN == 0:
+                await anyio.lowlevel.checkpoint()
+        return errors
+
+    def _learn_all(self, manifests: Sequence[Manifest]) -> None:
         self._compiled.clear()
         for manifest in manifests:
             self._learn(manifest.object)
-        return [self._check_one(manifest) for manifest in manifests]
 
     def _learn(self, obj: Mapping[str, Any]) -> None:
         """Take in the kinds that a CustomResourceDefinition among the manifests declares."""
@@ -92,19 +114,18 @@ class Validator:
             schema = resource.schema if resource is not None else None
             self._compiled[key] = (_compile(schema) if schema else None, schema)
         compiled, schema = self._compiled[key]
-        causes = list(_metadata_causes(obj["metadata"]))
+        causes = list(_metadata_causes(obj["metadata"])) or _metadata_rules(obj, resource)
         group = obj["apiVersion"].rpartition("/")[0]
         if compiled is not None:
-            copy = deepcopy(obj)
             # A status in a manifest is ignored, not checked.
-            copy.pop("status", None)
-            admitted = compiled.admit(copy, None)
+            checked = {key: copy(value) for key, value in obj.items() if key != "status"}
+            admitted = compiled.admit(checked, None)
             causes += [Cause(INVALID, f'unknown field "{path}"', path) for path in admitted.pruned]
             # A cause without a place only says that rules were skipped because of the other causes.
             causes += [cause for cause in admitted.causes if cause.field != "<nil>"]
             validate = self._validators.get((group, obj["kind"]))
             if validate is not None and not causes:
-                causes += validate(copy)
+                causes += validate(checked)
         return [manifest.problem(cause, suggestion=suggest(cause, obj, schema)) for cause in causes]
 
     def _unknown_kind(self, manifest: Manifest) -> Problem:
@@ -156,6 +177,14 @@ def _metadata_causes(metadata: Mapping[str, Any]) -> Iterable[Cause]:
             if not isinstance(value, str):
                 path = format_path(("metadata", name, key))
                 yield Cause(INVALID, f"Invalid value: {value!r}: must be a string; quote it", path)
+    for name, (kind, what) in _METADATA_LISTS.items():
+        values = metadata.get(name)
+        if values is not None and not isinstance(values, list):
+            yield Cause(INVALID, "Invalid value: must be a list", f"metadata.{name}")
+            continue
+        for index, value in enumerate(values or ()):
+            if not isinstance(value, kind):
+                yield Cause(INVALID, f"Invalid value: {value!r}: must be {what}", f"metadata.{name}[{index}]")
     namespace = metadata.get("namespace")
     if namespace and not is_dns_label(namespace):
         message = (
@@ -163,6 +192,15 @@ def _metadata_causes(metadata: Mapping[str, Any]) -> Iterable[Cause]:
             "characters or '-', and must start and end with an alphanumeric character"
         )
         yield Cause(INVALID, message, "metadata.namespace")
+
+
+def _metadata_rules(obj: Mapping[str, Any], resource: Resource | None) -> list[Cause]:
+    """What the server will say of names, labels, annotations, finalizers and owners, whose types are right."""
+    metadata = {key: value for key, value in obj["metadata"].items() if value is not None}
+    # Of a name that is generated, the server checks what it comes to.
+    metadata["name"] = metadata.get("name") or generate_name(metadata.get("generateName", ""))
+    builtin_kind = resource.kind if resource is not None and resource.builtin else ""
+    return create_causes({"metadata": metadata}, builtin_kind, [])
 
 
 def suggest(cause: Cause, obj: Mapping[str, Any], schema: Mapping[str, Any] | None) -> str:

@@ -32,7 +32,7 @@ WAITING = "DependencyNotReady"
 CALLABLE = frozenset({"Tool", "Agent", "Workflow", "Network"})
 """Kinds that can stand for each other where something is called by name, as in an agent's tools or a network's members."""
 
-EARLY = 3.0
+EARLY = 10.0
 """Seconds after its creation in which an object may be without status for as long as others have none."""
 
 _SHOWN = 5

@@ -1,0 +1,177 @@
+"""A certificate authority of one's own, so that clients can check that they talk to this server.
+
+Made at the first start in `<data>/tls`, keys with mode 0600, the folder with 0700. The authority stays as long as the folder
+does; the server's certificate is made anew when it nears its end or doesn't name the address that is served. Nothing else is
+ever signed with it.
+
+Source: RFC 5280. Read next: `kastra.app.serving`.
+"""
+
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from kastra.clock import Clock
+
+FOLDER = "tls"
+_CA_DAYS = 3650
+_SERVER_DAYS = 365
+_RENEW_DAYS = 30
+_SKEW = timedelta(minutes=5)
+"""How far back certificates begin, for clients whose clock is slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Files of the authority's certificate, and of the server's certificate and key."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+def certificates(data: Path, host: str, clock: Clock) -> Certificates:
+    """The certificates for serving at `host` (a name or an address), made as far as they are missing.
+
+    Raises:
+        OSError: the folder can't be read or written.
+        ValueError: a file in it is damaged; deleting the folder makes new ones.
+    """
+    folder = data / FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = Certificates(folder / "ca.crt", folder / "server.crt", folder / "server.key")
+    now = clock.now()
+    authority, key = _authority(files.authority, folder / "ca.key", now)
+    names = _names(host)
+    if not _usable(files, authority, names, now):
+        _issue(files, authority, key, names, now)
+    return files
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, all at once."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    fresh.replace(path)
+
+
+def _authority(certificate: Path, key: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    if certificate.is_file() and key.is_file():
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{key}: not the key that Kastra made; delete the folder {key.parent} to make new ones")
+        if found.not_valid_after_utc - now > timedelta(days=_RENEW_DAYS):
+            return found, private
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kastra-ca")])
+    made = (
+        _builder(name, name, private.public_key(), now, _CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    write_private(key, _pem(private))
+    write_private(certificate, made.public_bytes(serialization.Encoding.PEM))
+    return made, private
+
+
+def _issue(
+    files: Certificates,
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    names: list[x509.GeneralName],
+    now: datetime,
+) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kastra")])
+    made = (
+        _builder(name, authority.subject, private.public_key(), now, _SERVER_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    write_private(files.key, _pem(private))
+    write_private(files.certificate, made.public_bytes(serialization.Encoding.PEM))
+
+
+def _usable(files: Certificates, authority: x509.Certificate, names: list[x509.GeneralName], now: datetime) -> bool:
+    if not files.certificate.is_file() or not files.key.is_file():
+        return False
+    found = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    private = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    try:
+        found.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError):
+        return False
+    covered = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return (
+        found.public_key() == private.public_key()
+        and found.not_valid_after_utc - now > timedelta(days=_RENEW_DAYS)
+        and all(name in covered for name in names)
+    )
+
+
+def _names(host: str) -> list[x509.GeneralName]:
+    """What clients may call this server."""
+    texts = dict.fromkeys(("localhost", "127.0.0.1", "::1", socket.gethostname(), host))
+    names: list[x509.GeneralName] = []
+    for text in texts:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            if text.isascii() and 0 < len(text) <= 253:
+                names.append(x509.DNSName(text))
+        else:
+            if not address.is_unspecified:
+                names.append(x509.IPAddress(address))
+    return names
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, days: int
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,190 @@
+"""`kastra serve`: everything that `compose` puts together, with the Kubernetes API in front of it.
+
+One process and one event loop: uvicorn accepts connections in the same loop in which controllers and Runs work. TLS always,
+with a certificate authority of our own and a token; a second, plain listener without authentication only when it is asked
+for, and only on loopback. The kubeconfig and the endpoint file are written when requests are taken, not before.
+
+Stopping ends watches cleanly, lets running requests finish, then controllers, then the store. Read next:
+`kastra.apiserver.http.server`.
+"""
+
+import ipaddress
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import uvicorn
+
+from kastra.apiserver.authentication import Anybody
+from kastra.apiserver.filters import Limits
+from kastra.apiserver.http.server import Application
+from kastra.config import ConfigError, Settings
+from kastra.sql.owner import Endpoint, remove_endpoint, write_endpoint
+from kastra.telemetry import register_secret
+
+from .access import ADMIN, administrator, write_kubeconfig
+from .certificates import certificates
+from .composition import compose
+
+DEFAULT_LISTEN = "127.0.0.1:6443"
+_KEEP_ALIVE = 120
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 for any free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """`HOST:PORT`, with an IPv6 address in brackets. Raises ConfigError."""
+        host, colon, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ConfigError(f"{text!r} is no address: write HOST:PORT, such as {DEFAULT_LISTEN} or [::1]:6443")
+        return cls(host, int(port))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A running server.
+
+    Args:
+        url: of the API, over TLS.
+        insecure_url: of the plain listener; empty without one.
+        kubeconfig: for kubectl.
+    """
+
+    url: str
+    insecure_url: str
+    kubeconfig: Path
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handling, which is the command's, and with an event for when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = anyio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, listen: Address, insecure: Address | None = None, *, limits: Limits | None = None
+) -> AsyncIterator[Serving]:
+    """Own the store, run everything and serve it, until the block ends.
+
+    Args:
+        insecure: also serve plain HTTP there, without authentication.
+
+    Raises:
+        ConfigError: the plain listener isn't on loopback.
+        OSError: an address is in use.
+        Owned: another process has the store.
+    """
+    if insecure is not None and not insecure.loopback:
+        raise ConfigError(
+            f"--insecure-http {insecure.host}: has no authentication, so it must be on loopback (127.0.0.1)"
+        )
+    with ExitStack() as sockets:
+        secure_socket = sockets.enter_context(_bind(listen))
+        insecure_socket = sockets.enter_context(_bind(insecure)) if insecure is not None else None
+        async with compose(settings) as parts:
+            files = certificates(settings.data, listen.host, parts.clock)
+            token, authenticator = administrator(settings.data)
+            register_secret(token)
+            registry = parts.api.registry
+            metrics = parts.manager.metrics if parts.manager is not None else None
+            applications = [Application(registry, authenticator, limits=limits, metrics=metrics)]
+            tls = {"ssl_certfile": files.certificate, "ssl_keyfile": files.key}
+            servers = [(_server(applications[0], settings, **tls), secure_socket)]
+            if insecure_socket is not None:
+                open_to_all = Application(registry, Anybody(ADMIN), limits=limits, metrics=metrics, local=True)
+                applications.append(open_to_all)
+                servers.append((_server(open_to_all, settings), insecure_socket))
+            url = _url("https", listen, secure_socket)
+            async with anyio.create_task_group() as tasks:
+                for server, bound in servers:
+                    tasks.start_soon(server.serve, [bound])
+                    await server.up.wait()
+                try:
+                    kubeconfig = write_kubeconfig(settings.data, url, files.authority, token)
+                    write_endpoint(settings.store, Endpoint(url, os.getpid(), token, str(files.authority)))
+                    plain = _url("http", insecure, insecure_socket) if insecure and insecure_socket else ""
+                    yield Serving(url, plain, kubeconfig)
+                finally:
+                    remove_endpoint(settings.store)
+                    for application in applications:
+                        application.stop()
+                    for server, _ in servers:
+                        server.should_exit = True
+
+
+def _server(application: Application, settings: Settings, **tls: Any) -> _Server:
+    config = uvicorn.Config(
+        application,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
+        **tls,
+    )
+    return _Server(config)
+
+
+@contextmanager
+def _bind(address: Address) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((address.host, address.port))
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"can't listen on {address.host}:{address.port}: {error.strerror}; choose another with --listen",
+            ) from None
+        yield bound
+    finally:
+        bound.close()
+
+
+def _url(scheme: str, address: Address, bound: socket.socket) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
+    port: int = bound.getsockname()[1]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
