@@ -128,10 +128,11 @@ async def apply_and_settle(database: Path, manifests: Path) -> dict[str, float]:
             assert not waiting, (waiting[0], waiting[0].status)
             ready += len(found)
         assert ready == len(report.applied)
-        since = time.perf_counter()
+        cpu, since = time.process_time(), time.perf_counter()
         again = await k.apply(manifests)
         assert {one.verb for one in again.applied} == {"unchanged"}
         return {
+            "cpu": cpu,
             "open": opened - begun,
             "apply": applied - opened,
             "settle": settled - applied,
@@ -152,9 +153,10 @@ def run() -> list[Row]:
         )  # fmt: skip
     took = json.loads(done.stdout)
     total = took["start"] + took["open"] + took["apply"] + took["settle"]
-    parts = "start {start:.2f}, open {open:.2f}, apply {apply:.2f}, until Ready {settle:.2f}, CPU {cpu:.2f} s".format(**took)
+    parts = "start {start:.2f}, open {open:.2f}, apply {apply:.2f}, until Ready {settle:.2f} s".format(**took)
     return [
         Row("1,000 manifests into an empty file, all Ready", total, "s", 4.0, at_most=True, note=parts),
+        Row("CPU of that", took["cpu"], "s", note="what it would take on an idle machine of this speed"),
         Row("the same again, nothing changed", took["again"], "s"),
     ]
 
@@ -163,7 +165,7 @@ def main(database: str, manifests: str, started: str) -> None:
     """In the child process: print the figures as JSON."""
     begun = time.time_ns()
     took = asyncio.run(apply_and_settle(Path(database), Path(manifests)))
-    print(json.dumps({**took, "start": (begun - int(started)) / 1e9, "cpu": time.process_time()}))
+    print(json.dumps({**took, "start": (begun - int(started)) / 1e9}))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import anyio
 
 from .readiness import is_ready
 from .session import announced
+from .waiting import until_satisfied
 
 if TYPE_CHECKING:
     from kastra.api.meta import ObjectRef
@@ -40,9 +41,8 @@ def _has_ended(run: "Object") -> bool:
 
 async def _until(client: "Client", ref: "ObjectRef", satisfied: Any) -> "Object | None":
     from kastra.api.errors import NotFound
-    from kastra.app.running import wait_until
 
     try:
-        return await wait_until(client, ref, satisfied)
+        return await until_satisfied(client, ref, satisfied)
     except NotFound:
         return None

@@ -21,7 +21,7 @@ from .tables import CustomColumns, KindTables, TableOptions, TablePrinter
 
 if TYPE_CHECKING:
     from kastra.api.object import Object
-    from kastra.client.interface import Client, WatchEvent
+    from kastra.client.interface import Client
 
 
 @click.command(
@@ -143,7 +143,9 @@ def _printer(form: OutputFormat, options: dict[str, Any], *, several: bool = Fal
 
 async def _watch(client: "Client", arguments: Sequence[str], form: OutputFormat, options: dict[str, Any]) -> int:
     """Print present objects and then each change, until interrupted."""
-    from kastra.api.errors import Expired
+    import anyio.lowlevel
+
+    from kastra.api.errors import Expired, not_found
 
     if options["filenames"] or options["sort_by"]:
         raise ValueError("--watch goes with kinds and names only, and prints changes in the order of their arrival")
@@ -152,44 +154,35 @@ async def _watch(client: "Client", arguments: Sequence[str], form: OutputFormat,
         raise ValueError("you may only specify a single resource type, and at most one name, with --watch")
     [target] = targets
     scope = _scope(options)
+    if target.names and (scope.label_selector or scope.field_selector):
+        raise ValueError("name cannot be provided when a selector is specified")
     printed = _printed(target, form, options)
-    [group] = await fetch(client, targets, scope)
-    if group.errors:
-        raise group.errors[0]
-    if not options["watch_only"]:
-        for obj in group.objects:
-            printed(obj, "ADDED")
-    by_name = f"metadata.name={target.names[0]}" if target.names else ""
-    selector = ",".join(filter(None, (scope.field_selector, by_name)))
-    since = group.resource_version or (group.objects[0].resource_version if group.objects else "")
+    kind = target.resource.group_resource
+    labels = scope.label_selector
+    fields = f"metadata.name={target.names[0]}" if target.names else scope.field_selector
+    listed, event_type = not options["watch_only"], "ADDED"
     while True:
+        page = await client.list(kind, scope.namespace, label_selector=labels, field_selector=fields)
+        if target.names and not page.items and event_type == "ADDED":
+            raise not_found(target.resource.plural, target.resource.group, target.names[0])
+        for obj in page.items if listed else ():
+            printed(obj, event_type)
         try:
             async with client.watch(
-                target.resource.group_resource,
+                kind,
                 scope.namespace,
-                label_selector=scope.label_selector,
-                field_selector=selector,
-                resource_version=since,
+                label_selector=labels,
+                field_selector=fields,
+                resource_version=page.resource_version,
             ) as events:
                 async for event in events:
-                    since = event.object.resource_version
-                    _print_event(event, printed)
+                    if event.type != "BOOKMARK":
+                        printed(event.object, event.type)
         except Expired:
-            # Too much happened to be told one by one: the present state stands for it.
-            page = await client.list(
-                target.resource.group_resource,
-                scope.namespace,
-                label_selector=scope.label_selector,
-                field_selector=selector,
-            )
-            since = page.resource_version
-            for obj in page.items:
-                printed(obj, "MODIFIED")
-
-
-def _print_event(event: "WatchEvent", printed: Any) -> None:
-    if event.type != "BOOKMARK":
-        printed(event.object, event.type)
+            pass
+        # Too much happened to be told one by one: the present state stands for it.
+        listed, event_type = True, "MODIFIED"
+        await anyio.lowlevel.checkpoint()
 
 
 def _printed(target: Target, form: OutputFormat, options: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """The entry point: `kastra VERB ...`. Loads a verb's module only when that verb is used.
 
 Every verb lives in a module of this package; the table below is all that is imported to print the help. Exit codes: 0 done,
-1 refused or failed, 2 wrong usage, 130 interrupted. Read next: `kastra.cli.session`, which opens the store.
+1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated. Read next: `kastra.cli.session`, which opens the store.
 """
 
 import sys
@@ -31,6 +31,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "logs": ("kastra.cli.logs", "Show the events of a Run"),
     "restore": ("kastra.cli.backup", "Put a backup in place of the store"),
     "run": ("kastra.cli.run", "Run a Workflow, Network, Agent or Tool and print its output"),
+    "serve": ("kastra.cli.serve", "Serve the Kubernetes API, with controllers and Runs"),
     "validate": ("kastra.cli.validate", "Check manifests without applying them"),
     "version": ("kastra.cli.version", "Print versions"),
     "wait": ("kastra.cli.wait", "Wait for a condition of objects"),

@@ -25,7 +25,7 @@ differences and 2 for errors.
 
 def page() -> str:
     """The whole page as Markdown."""
-    context = click.Context(cli, info_name="kastra")
+    context = click.Context(cli, info_name="kastra", **cli.context_settings)
     lines = [_INTRODUCTION, "## Options of every verb", "", *_options(cli, context), ""]
     for verb in cli.list_commands(context):
         command = cli.get_command(context, verb)

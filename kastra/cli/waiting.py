@@ -1,12 +1,14 @@
 """Waiting for one object: until it is gone, until it exists, until it satisfies something. Bounded by the caller.
 
-Read next: `kastra.app.running`, whose `wait_until` waits for an object that exists.
+Each looks at the present state by a list, whose revision is one that can be watched from. Read next: `kastra.cli.wait`.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kastra.api.errors import Expired, NotFound
+import anyio.lowlevel
+
+from kastra.api.errors import Expired, not_found
 
 if TYPE_CHECKING:
     from kastra.api.meta import ObjectRef
@@ -16,50 +18,41 @@ if TYPE_CHECKING:
 
 async def until_gone(client: "Client", ref: "ObjectRef", uid: str = "") -> None:
     """Return when there is no such object, or another one of the same name."""
-    while True:
-        try:
-            obj = await client.get(ref)
-        except NotFound:
-            return
-        if uid and obj.uid != uid:
-            return
-        if await _next_change(client, ref, obj.resource_version, lambda changed: False):
-            return
+    await _until(client, ref, lambda obj: obj is None or (uid != "" and obj.uid != uid))
 
 
-async def until_created(client: "Client", ref: "ObjectRef") -> "Object":
-    """The object, when it exists."""
-    while True:
-        try:
-            return await client.get(ref)
-        except NotFound:
-            page = await client.list(ref.kind, ref.namespace or None, field_selector=f"metadata.name={ref.name}")
-            if not page.items:
-                await _next_change(client, ref, page.resource_version, lambda changed: True)
+async def until_created(client: "Client", ref: "ObjectRef") -> None:
+    """Return when the object exists."""
+    await _until(client, ref, lambda obj: obj is not None)
 
 
 async def until_satisfied(client: "Client", ref: "ObjectRef", satisfied: "Callable[[Object], bool]") -> "Object":
     """The first state of the object that satisfies the predicate. Raises NotFound when it isn't there or goes."""
-    from kastra.app.running import wait_until
+    found = await _until(client, ref, lambda obj: obj is None or satisfied(obj))
+    if found is None:
+        resource = client.scheme.find(ref.kind)
+        raise not_found(resource.plural, resource.group, ref.name)
+    return found
 
+
+async def _until(client: "Client", ref: "ObjectRef", enough: "Callable[[Object | None], bool]") -> "Object | None":
+    """The first state, None for absent, that is enough."""
+    selector = f"metadata.name={ref.name}"
     while True:
+        page = await client.list(ref.kind, ref.namespace or None, field_selector=selector)
+        obj = page.items[0] if page.items else None
+        if enough(obj):
+            return obj
         try:
-            return await wait_until(client, ref, satisfied)
+            async with client.watch(
+                ref.kind, ref.namespace or None, field_selector=selector, resource_version=page.resource_version
+            ) as events:
+                async for event in events:
+                    if event.type == "BOOKMARK":
+                        continue
+                    obj = None if event.type == "DELETED" else event.object
+                    if enough(obj):
+                        return obj
         except Expired:
-            continue
-
-
-async def _next_change(client: "Client", ref: "ObjectRef", since: str, enough: "Callable[[Object], bool]") -> bool:
-    """Whether the object was deleted after `since`; returns early on a change that is enough, or to look anew."""
-    try:
-        async with client.watch(
-            ref.kind, ref.namespace or None, field_selector=f"metadata.name={ref.name}", resource_version=since
-        ) as events:
-            async for event in events:
-                if event.type == "DELETED":
-                    return True
-                if event.type != "BOOKMARK" and enough(event.object):
-                    return False
-    except Expired:
-        pass
-    return False
+            # Looking again must not keep everything else, such as a time-out, from happening.
+            await anyio.lowlevel.checkpoint()

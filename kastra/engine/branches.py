@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 
 class Branches:
     """Starts branches and can end them all."""
 
-    def __init__(self, group: anyio.abc.TaskGroup) -> None:
+    def __init__(self, group: TaskGroup) -> None:
         self._group = group
         self.failure: Exception | None = None
 
@@ -44,8 +45,9 @@ async def branches() -> AsyncIterator[Branches]:
     Raises:
         Exception: the first failure of a branch.
     """
-    async with anyio.create_task_group() as group:
-        found = Branches(group)
+    group = anyio.create_task_group()
+    found = Branches(group)
+    async with group:
         yield found
     if found.failure is not None:
         raise found.failure

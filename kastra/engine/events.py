@@ -65,6 +65,8 @@ def _data(record: Record) -> dict[str, Any]:
         if not body.get("sensitive") and _is_small(body.get("output")):
             shown["output"] = body.get("output")
         return shown
+    if record.type == RecordType.STATE_SET:
+        return {"keys": sorted(body["values"])}
     if record.type == RecordType.RUN_COMPLETED and body.get("sensitive"):
         return {"stopReason": body.get("stopReason", "")}
     return dict(body) if _is_small(body) else {"large": True}

@@ -97,6 +97,7 @@ class Execution:
         self._busy = 0
         self._waits: dict[str, int | None] = {}
         self._holds: dict[str, tuple[anyio.Event, list[Any]]] = {}
+        self._early: dict[str, Mail] = {}
         self._idle: anyio.Event | None = None
 
     # --- gates -----------------------------------------------------------------------------------------------------
@@ -210,6 +211,8 @@ class Execution:
         if self.past.held.pop(key, None) is None:
             self.journal.add(RecordType.SUSPENDED, key, body={"reason": reason})
         event, data = self._holds[key] = (anyio.Event(), [])
+        if key in self._early:
+            self.resume(key, self._early.pop(key))
         try:
             async with self.waiting(key):
                 await event.wait()
@@ -218,15 +221,24 @@ class Execution:
         return dict(data[0] or {})
 
     def resume(self, key: str | None, mail: Mail) -> bool:
-        """Release the hold at `key`, or the only one; False if there is no such hold."""
-        if key is None and len(self._holds) == 1:
-            (key,) = self._holds
-        if key is None or key not in self._holds:
-            return False
+        """Release the hold at `key`, or the only one; an answer to a hold that is still to come is kept for it.
+
+        Returns:
+            Whether the answer has or can have a hold.
+        """
+        if key is None:
+            open_ = self._holds or self.past.held
+            if len(open_) != 1:
+                return False
+            (key,) = open_
+        if key not in self._holds:
+            self._early[key] = mail
+            return True
         event, data = self._holds[key]
         body = mail.body.get("data") or {}
         writes = (mail.consume(self.journal.last_seq + 1),)
         self.journal.add(RecordType.RESUMED, key, body={"by": mail.source, "data": body}, writes=writes)
+        self.journal.start()
         data.append(body)
         event.set()
         return True

@@ -83,6 +83,7 @@ class Executor:
         self.validate = execution.services.validate_json
         self._stop_reason = ""
         self._sensitive = False
+        self._executed = 0
         limit = plan.graph.max_in_flight if plan.graph is not None else 0
         self._in_flight = anyio.CapacityLimiter(limit) if limit else None
 
@@ -146,23 +147,23 @@ class Executor:
         scope, prefix = frame.scope, frame.prefix
         steps, index = scope.steps, scope.initial
         visits: list[int] | None = [0] * len(steps) if scope.cyclic else None
-        executed = 0
         while index != END:
             step = steps[index]
             key = prefix + step.id
             if visits is not None:
                 visits[index] += 1
-                executed += 1
                 if visits[index] > 1:
                     key = f"{key}@{visits[index]}"
-                self._limit(executed)
+                self._count()
             jump = await self.step(step, key, frame)
             index = step.next if jump is None else jump
         return frame.value
 
-    def _limit(self, executed: int) -> None:
-        limit = self.plan.graph.max_executions if self.plan.graph is not None else executed
-        if executed > limit:
+    def _count(self) -> None:
+        """Bound the steps of the Run that are executed in scopes with a cycle."""
+        self._executed += 1
+        limit = self.plan.graph.max_executions if self.plan.graph is not None else self._executed
+        if self._executed > limit:
             message = f"more than {limit} steps were executed in a cycle; set maxStepExecutions if that is meant"
             raise StepError("no_progress", message, retryable=False)
 
@@ -197,13 +198,12 @@ class Executor:
                 now, body = past.scheduled_at, past.scheduled
                 value = self._recorded_input(body, frame)
             else:
-                now = self.journal.now()
-                sight = Sight(frame, now, None if entry is None else {"prev": entry.value})
-                if step.when is not None and not step.when.holds(sight):
+                now = self.journal.moment()
+                if step.when is not None and not step.when.holds(self._sight(frame, now, entry)):
                     self.journal.add(RecordType.STEP_SKIPPED, key)
                     frame.record(step, Result(Status.SKIPPED, attempts=0))
                     return None
-                value, body = self._input(step, frame, sight, entry)
+                value, body = self._input(step, frame, now, entry)
                 self.journal.add(RecordType.STEP_SCHEDULED, key, 1, body, ts=now)
                 if step.input_schema is not None:
                     self._check(step.input_schema, value, "validation", "the input")
@@ -226,7 +226,10 @@ class Executor:
     def _journal_final(self, key: str, attempt: int, error: StepError) -> None:
         self.journal.add(RecordType.STEP_FAILED, key, attempt, {"error": error.problem(), "final": True})
 
-    def _input(self, step: Step, frame: Frame, sight: Sight, entry: Entry | None) -> tuple[Any, dict[str, Any]]:
+    def _sight(self, frame: Frame, now: int, entry: Entry | None, **extra: Any) -> Sight:
+        return Sight(frame, now, extra if entry is None else {"prev": entry.value, **extra})
+
+    def _input(self, step: Step, frame: Frame, now: int, entry: Entry | None) -> tuple[Any, dict[str, Any]]:
         """The input of a step, and the body of its StepScheduled record."""
         body: dict[str, Any] = {"kind": step.kind}
         plan = step.input
@@ -238,14 +241,14 @@ class Executor:
                 if step.idempotency_key is None:
                     return value, body
         elif isinstance(plan, Template):
-            value = plan.evaluate(sight)
+            value = plan.evaluate(self._sight(frame, now, entry))
         else:
             values = {source.name: self._sourced(source.kind, source.name, frame) for source in plan}
             value = next(iter(values.values())) if len(values) == 1 else values
         if step.prompt is not None:
-            value = step.prompt.evaluate(Sight(frame, sight.now, {**sight.extra, "value": value}))
+            value = step.prompt.evaluate(self._sight(frame, now, entry, value=value))
         if step.idempotency_key is not None:
-            given = step.idempotency_key.evaluate(Sight(frame, sight.now, {**sight.extra, "value": value}))
+            given = step.idempotency_key.evaluate(self._sight(frame, now, entry, value=value))
             body["idempotencyKey"] = given if isinstance(given, str) else str(given)
         if "from" not in body:
             body["input"] = value

@@ -99,6 +99,8 @@ class LiveRun:
                 await self._run()
             if self._cancelling and not self._ended:
                 with anyio.CancelScope(shield=True):
+                    if self.execution is None:
+                        await self._open()
                     await self._end(RecordType.RUN_CANCELLED, {"stopReason": "Cancelled"})
         except Sealed:
             _log.debug("run %s: an abandoned effect has ended", self.uid)
@@ -270,8 +272,7 @@ class LiveRun:
             journal.add(RecordType.SUSPENDED, body={**body, "reason": "Requested"}, writes=writes)
             execution.close_gate()
         elif mail.body.get("key") is not None or mail.body.get("data") is not None:
-            if not execution.resume(mail.body.get("key"), mail):
-                return False
+            return execution.resume(mail.body.get("key"), mail)
         else:
             journal.add(RecordType.RESUMED, body=body, writes=writes)
             execution.open_gate()

@@ -73,12 +73,13 @@ class Plans:
 
     def store(self, closure: Closure) -> tuple[str, Statement | None]:
         """The name of a closure's blob, and the statement that stores it; None if that has been committed."""
-        known = self._blobs.get(closure.get("hash", ""))
+        revision = closure.get("hash", "")
+        known = self._blobs.get(revision)
         if known is not None and known in self._stored:
             return known, None
         name, statement = blob(encode(closure))
-        if closure.get("hash"):
-            _keep(self._blobs, closure["hash"], name)
+        if revision:
+            _keep(self._blobs, revision, name)
         return name, statement
 
     def committed(self, name: str) -> None:

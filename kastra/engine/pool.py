@@ -11,6 +11,7 @@ to it and copies progress.
 Source: Kubernetes' kubelet in its relation to Pods; worker pools of Temporal. Read next: `kastra.engine.live`.
 """
 
+import gc
 import logging
 import uuid
 from collections import OrderedDict
@@ -43,6 +44,7 @@ TOPIC = "runs"
 LEASE = 15.0
 """Seconds for which a process holds its Runs without renewing."""
 
+_COLLECT_EVERY = 20_000
 _REPORT_EVERY = 1.0
 _LONGEST_BACKOFF = 60.0
 _FINISHED_KEPT = 4096
@@ -106,6 +108,8 @@ class Pool:
     # --- life ------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        # What a thousand live Runs hold is looked through again and again otherwise, for a third of all CPU.
+        gc.set_threshold(max(gc.get_threshold()[0], _COLLECT_EVERY), 20, 100)
         await self._tasks.__aenter__()
         try:
             self._highest = await self._history.highest_run()
@@ -305,7 +309,7 @@ class Pool:
     async def progress(self, uid: str) -> Progress | None:
         """How far a Run is, from memory if it is here or was lately, else from its journal; None if it was never begun."""
         run = self._runs.get(uid)
-        if run is not None:
+        if run is not None and (run.tally.last_seq or run.row is None):
             return run.progress()
         if uid in self._finished:
             return self._finished[uid]

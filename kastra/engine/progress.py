@@ -14,6 +14,7 @@ from typing import Any, Self
 from .records import TERMINAL, Record, RecordType
 
 _NAMED = 10
+_SCHEDULED, _COMPLETED = RecordType.STEP_SCHEDULED, RecordType.STEP_COMPLETED
 LEAVES = frozenset({"agent", "tool", "python", "workflow", "network", "set", "sleep", "sleepUntil", "raise"})
 """Step kinds that do something themselves; the others hold steps."""
 
@@ -135,10 +136,10 @@ class Tally:
         self._last_seq = record.seq
         if key is None:
             self._apply_to_run(record)
-        elif kind == RecordType.STEP_SCHEDULED:
+        elif kind == _SCHEDULED:
             self._open[key] = record.body.get("kind", "")
             self._total += 1
-        elif kind == RecordType.STEP_COMPLETED:
+        elif kind == _COMPLETED:
             if self._open.pop(key, None) is not None:
                 self._succeeded += 1
             if "usage" in record.body:

@@ -18,7 +18,7 @@ import yaml
 from kastra.api.values import copy
 
 from .json import JSONScanner
-from .position import START, Mark, PathTuple, Place, Positions, format_path
+from .position import START, Mark, PathTuple, Positions, RawPlace, format_path
 from .scalars import NotResolved, resolve_plain
 
 MAX_BYTES = 3 * 1024 * 1024
@@ -27,6 +27,8 @@ MAX_NODES = 200_000
 MAX_ALIASES = 1_000
 MAX_DOCUMENTS = 10_000
 
+_Start = tuple[int, int]
+"""Line and column, both from 1: a Mark that costs nothing to make."""
 _CORE = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {_CORE + name: name for name in ("str", "int", "float", "bool", "null")}
 
@@ -34,7 +36,7 @@ _SCALAR_TAGS = {_CORE + name: name for name in ("str", "int", "float", "bool", "
 class DecodeError(ValueError):
     """A document can't be read. `line` and `column` count from 1; `path` is the field, as far as known."""
 
-    def __init__(self, message: str, mark: Mark = START, path: PathTuple = ()) -> None:
+    def __init__(self, message: str, mark: _Start = START, path: PathTuple = ()) -> None:
         super().__init__(message)
         self.message = message
         self.line, self.column = mark
@@ -73,7 +75,7 @@ class _Budget:
     nodes: int = 0
     aliases: int = 0
 
-    def charge(self, nodes: int, mark: Mark, path: PathTuple) -> None:
+    def charge(self, nodes: int, mark: _Start, path: PathTuple) -> None:
         self.nodes += nodes
         if self.nodes > MAX_NODES:
             raise DecodeError(f"more than {MAX_NODES:,} nodes (aliases count as often as they are used)", mark, path)
@@ -90,7 +92,7 @@ def decode(data: bytes, *, json: bool = False) -> list[Document]:
         DecodeError: the text is malformed, ambiguous (a key twice) or beyond a limit.
     """
     if len(data) > MAX_BYTES:
-        raise DecodeError(f"{len(data):,} bytes; a file may have at most {MAX_BYTES:,}")
+        raise DecodeError(f"more than {MAX_BYTES:,} bytes; split the file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -146,44 +148,44 @@ class _Builder:
 
     parser: Any
     budget: _Budget
-    places: dict[PathTuple, Place] = field(default_factory=dict)
+    places: dict[PathTuple, RawPlace] = field(default_factory=dict)
     warnings: list[DecodeWarning] = field(default_factory=list)
     anchors: dict[str, _Anchor | None] = field(default_factory=dict)
 
-    def node(self, path: PathTuple, depth: int, key: Mark | None = None) -> tuple[Any, int]:
+    def node(self, path: PathTuple, depth: int, key: _Start | None = None) -> tuple[Any, int]:
         """The value of the next node and its height (1 for a scalar)."""
-        event = self._next()
-        mark = _mark(event.start_mark)
+        event = self.parser.get_event()
+        kind = type(event)
+        start = event.start_mark
+        here = (start.line + 1, start.column + 1)
         if depth > MAX_DEPTH:
-            raise DecodeError(f"nested more than {MAX_DEPTH} levels deep", mark, path)
-        if isinstance(event, yaml.AliasEvent):
+            raise DecodeError(f"nested more than {MAX_DEPTH} levels deep", here, path)
+        if kind is yaml.AliasEvent:
             name = event.anchor or ""
-            self.places[path] = Place(key or mark, mark, len(name) + 1)
-            return self._alias(name, mark, path, depth)
+            self.places[path] = (*(key or here), *here, len(name) + 1)
+            return self._alias(name, here, path, depth)
         before = self.budget.nodes
-        self.budget.charge(1, mark, path)
-        if event.anchor is not None:
-            self.anchors[event.anchor] = None  # open: an alias to it from within would be a cycle
+        self.budget.charge(1, here, path)
+        anchor = event.anchor
+        if anchor is not None:
+            self.anchors[anchor] = None  # open: an alias to it from within would be a cycle
         value: Any
-        if isinstance(event, yaml.ScalarEvent):
-            end = _mark(event.end_mark)
-            length = end.column - mark.column if end.line == mark.line else 0
-            self.places[path] = Place(key or mark, mark, length)
-            value, height = self._scalar(event, mark, path), 1
+        if kind is yaml.ScalarEvent:
+            end = event.end_mark
+            length = end.column - start.column if end.line == start.line else 0
+            self.places[path] = (*(key or here), *here, length)
+            value, height = self._scalar(event, here, path), 1
         else:
-            self.places[path] = Place(key or mark, mark, 0)
-            expected = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
+            self.places[path] = (*(key or here), *here, 0)
+            expected = "seq" if kind is yaml.SequenceStartEvent else "map"
             if event.tag not in (None, "!", _CORE + expected):
-                raise DecodeError(f"tag {event.tag} is not allowed", mark, path)
+                raise DecodeError(f"tag {event.tag} is not allowed", here, path)
             value, height = self._sequence(path, depth) if expected == "seq" else self._mapping(path, depth)
-        if event.anchor is not None:
-            self.anchors[event.anchor] = _Anchor(value, self.budget.nodes - before, height)
+        if anchor is not None:
+            self.anchors[anchor] = _Anchor(value, self.budget.nodes - before, height)
         return value, height
 
-    def _next(self) -> Any:
-        return self.parser.get_event()
-
-    def _alias(self, name: str, mark: Mark, path: PathTuple, depth: int) -> tuple[Any, int]:
+    def _alias(self, name: str, mark: _Start, path: PathTuple, depth: int) -> tuple[Any, int]:
         self.budget.aliases += 1
         if self.budget.aliases > MAX_ALIASES:
             raise DecodeError(f"more than {MAX_ALIASES:,} aliases", mark, path)
@@ -201,23 +203,27 @@ class _Builder:
     def _sequence(self, path: PathTuple, depth: int) -> tuple[list[Any], int]:
         items: list[Any] = []
         height = 0
-        while not self.parser.check_event(yaml.SequenceEndEvent):
+        parser = self.parser
+        while type(parser.peek_event()) is not yaml.SequenceEndEvent:
             item, below = self.node((*path, len(items)), depth + 1)
             items.append(item)
-            height = max(height, below)
-        self.parser.get_event()
+            if below > height:
+                height = below
+        parser.get_event()
         return items, height + 1
 
     def _mapping(self, path: PathTuple, depth: int) -> tuple[dict[str, Any], int]:
         mapping: dict[str, Any] = {}
         merged: list[dict[str, Any]] = []
         height = 0
-        while not self.parser.check_event(yaml.MappingEndEvent):
-            event = self._next()
-            mark = _mark(event.start_mark)
-            if isinstance(event, yaml.AliasEvent):
-                key = self._key_text(self._alias(event.anchor or "", mark, path, depth)[0], mark, path)
-            elif isinstance(event, yaml.ScalarEvent):
+        while True:
+            event = self.parser.get_event()
+            kind = type(event)
+            if kind is yaml.MappingEndEvent:
+                break
+            start = event.start_mark
+            mark = (start.line + 1, start.column + 1)
+            if kind is yaml.ScalarEvent:
                 if event.value == "<<" and event.implicit[0]:
                     value, below = self.node((*path, "<<"), depth + 1, mark)
                     merged.extend(self._merge_sources(value, mark, path))
@@ -227,28 +233,29 @@ class _Builder:
                 key = self._key_text(self._scalar(event, mark, path, key=True), mark, path)
                 if event.anchor is not None:
                     self.anchors[event.anchor] = _Anchor(key, 1, 1)
+            elif kind is yaml.AliasEvent:
+                key = self._key_text(self._alias(event.anchor or "", mark, path, depth)[0], mark, path)
             else:
                 raise DecodeError("a key must be a scalar, not a list or mapping", mark, path)
             here = (*path, key)
             if key in mapping:
-                first = self.places[here].key
-                raise DecodeError(f'key "{key}" stands twice (first on line {first.line})', mark, here)
+                raise DecodeError(f'key "{key}" stands twice (first on line {self.places[here][0]})', mark, here)
             mapping[key], below = self.node(here, depth + 1, mark)
-            height = max(height, below)
-        self.parser.get_event()
+            if below > height:
+                height = below
         for source in merged:
             for key, value in source.items():
                 if key not in mapping:
                     mapping[key] = copy(value)
         return mapping, height + 1
 
-    def _merge_sources(self, value: Any, mark: Mark, path: PathTuple) -> list[dict[str, Any]]:
+    def _merge_sources(self, value: Any, mark: _Start, path: PathTuple) -> list[dict[str, Any]]:
         sources = value if isinstance(value, list) else [value]
         if not all(isinstance(source, dict) for source in sources):
             raise DecodeError("<< must be followed by a mapping or a list of mappings", mark, path)
         return sources
 
-    def _key_text(self, value: Any, mark: Mark, path: PathTuple) -> str:
+    def _key_text(self, value: Any, mark: _Start, path: PathTuple) -> str:
         if isinstance(value, str):
             return value
         if value is None:
@@ -259,7 +266,7 @@ class _Builder:
             return "true" if value else "false"
         return repr(value)
 
-    def _scalar(self, event: Any, mark: Mark, path: PathTuple, *, key: bool = False) -> Any:
+    def _scalar(self, event: Any, mark: _Start, path: PathTuple, *, key: bool = False) -> Any:
         text: str = event.value
         tag: str | None = event.tag
         if tag is not None and tag != "!" and tag not in _SCALAR_TAGS:
@@ -279,13 +286,13 @@ class _Builder:
             self.warnings.append(
                 DecodeWarning(
                     f'{what} {text} is read as {shown}, as kubectl reads it; write "{text}" if text is meant',
-                    mark,
+                    Mark(*mark),
                     format_path(path),
                 )
             )
         return value
 
-    def _tagged(self, value: Any, text: str, name: str, mark: Mark, path: PathTuple) -> Any:
+    def _tagged(self, value: Any, text: str, name: str, mark: _Start, path: PathTuple) -> Any:
         if name == "float" and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         expected = {"int": int, "float": float, "bool": bool, "null": type(None)}[name]

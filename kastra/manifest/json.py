@@ -9,7 +9,7 @@ from collections.abc import Callable
 from json.decoder import scanstring  # type: ignore[attr-defined] # documented only by its use in the standard library
 from typing import Any
 
-from .position import Mark, PathTuple, Place
+from .position import Mark, PathTuple, RawPlace
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -36,11 +36,11 @@ class JSONScanner:
         self._max_nodes = max_nodes
         self._error = error
         self._nodes = 0
-        self._places: dict[PathTuple, Place] = {}
+        self._places: dict[PathTuple, RawPlace] = {}
         self._line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
         self._line = 0
 
-    def document(self) -> tuple[Any, dict[PathTuple, Place]]:
+    def document(self) -> tuple[Any, dict[PathTuple, RawPlace]]:
         """The value and the places of its fields."""
         start = self._skip(0)
         value, end = self._value(start, (), 1, start)
@@ -72,13 +72,13 @@ class JSONScanner:
         if self._nodes > self._max_nodes:
             raise self._fail(f"more than {self._max_nodes:,} values", index, path)
         first = self._text[index : index + 1]
-        place = (self._mark(key), self._mark(index))
+        place = (*self._mark(key), *self._mark(index))
         value: Any
         if first == "{":
-            self._places[path] = Place(*place, 0)
+            self._places[path] = (*place, 0)
             return self._object(index + 1, path, depth)
         if first == "[":
-            self._places[path] = Place(*place, 0)
+            self._places[path] = (*place, 0)
             return self._array(index + 1, path, depth)
         if first == '"':
             value, end = self._string(index, path)
@@ -88,7 +88,7 @@ class JSONScanner:
             value, end = self._number(number, path), number.end()
         else:
             raise self._fail("expected a JSON value", index, path)
-        self._places[path] = Place(*place, end - index)
+        self._places[path] = (*place, end - index)
         return value, end
 
     def _string(self, index: int, path: PathTuple) -> tuple[str, int]:
@@ -143,8 +143,7 @@ class JSONScanner:
             key, index = self._string(index, path)
             here = (*path, key)
             if key in members:
-                first = self._places[here].key
-                raise self._fail(f'key "{key}" stands twice (first on line {first.line})', key_at, here)
+                raise self._fail(f'key "{key}" stands twice (first on line {self._places[here][0]})', key_at, here)
             index = self._skip(index)
             if self._text[index : index + 1] != ":":
                 raise self._fail('expected ":"', index, here)

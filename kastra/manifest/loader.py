@@ -12,6 +12,7 @@ import glob
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,8 +86,14 @@ class Manifest:
         )
 
     def _line(self, number: int) -> str:
-        lines = self.text.split("\n", number)
+        lines = _lines(self.text)
         return lines[number - 1].rstrip("\r") if len(lines) >= number else ""
+
+
+@lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    # Thousands of problems may stand in one file.
+    return text.split("\n")
 
 
 @dataclass(slots=True)
@@ -126,11 +133,9 @@ def load(paths: Iterable[str | Path], *, stdin: BinaryIO | None = None, strict_y
                 continue
             seen.add(resolved)
             try:
-                if file.stat().st_size > MAX_BYTES:
-                    raise DecodeError(f"{file.stat().st_size:,} bytes; a file may have at most {MAX_BYTES:,}")
-                data = file.read_bytes()
-            except DecodeError as error:
-                _report(loaded, str(file), "", error)
+                with file.open("rb") as opened:
+                    # Pipes and devices have no size to be asked for, and may have no end.
+                    data = opened.read(MAX_BYTES + 1)
             except OSError as error:
                 loaded.problems.append(Problem("error", str(file), START, "", error.strerror or str(error)))
             else:
@@ -192,7 +197,7 @@ def _report(loaded: Loaded, name: str, text: str, error: DecodeError) -> None:
 
 
 def _scalar_problem(name: str, text: str, warning: DecodeWarning, strict: bool) -> Problem:
-    line = text.split("\n", warning.mark.line)[warning.mark.line - 1].rstrip("\r")
+    line = _lines(text)[warning.mark.line - 1].rstrip("\r")
     severity: Any = "error" if strict else "warning"
     return Problem(severity, name, warning.mark, warning.path, warning.message, line, warning.mark)
 

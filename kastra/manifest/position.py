@@ -34,35 +34,58 @@ class Place(NamedTuple):
     """Characters of the value if it is a scalar on one line, else 0."""
 
 
+RawPlace = tuple[int, int, int, int, int]
+"""A Place as it is kept: line and column of the key, line and column of the value, length. There are many, and a tuple of
+plain numbers is left alone by the garbage collector."""
+
+
 class Positions:
-    """The places of one document's fields."""
+    """The places of one document's fields, or of a part of it.
 
-    __slots__ = ("_places",)
+    Args:
+        places: of all fields of the document.
+        prefix: where in it the part stands.
+        renames: pairs of a path within the part and the path below which its fields stand in the text.
+    """
 
-    def __init__(self, places: Mapping[PathTuple, Place]) -> None:
+    __slots__ = ("_places", "_prefix", "_renames")
+
+    def __init__(
+        self,
+        places: Mapping[PathTuple, RawPlace],
+        prefix: PathTuple = (),
+        renames: tuple[tuple[PathTuple, PathTuple], ...] = (),
+    ) -> None:
         self._places = places
+        self._prefix = prefix
+        self._renames = renames
 
     def find(self, path: PathTuple) -> tuple[Place, bool]:
         """The place of `path` and True, or of its nearest ancestor that stands in the text and False."""
         exact = True
-        while path and path not in self._places:
+        found = self._raw(path)
+        while found is None:
+            if not path:
+                return Place(START, START, 0), exact
             path, exact = path[:-1], False
-        return self._places.get(path, Place(START, START, 0)), exact
+            found = self._raw(path)
+        return Place(Mark(*found[:2]), Mark(*found[2:4]), found[4]), exact
 
     def shifted(self, prefix: PathTuple) -> "Positions":
         """The positions of the part of the document below `prefix`, as a document of its own."""
-        size = len(prefix)
-        return Positions({path[size:]: place for path, place in self._places.items() if path[:size] == prefix})
+        return Positions(self._places, self._prefix + prefix)
 
     def moved(self, renames: Mapping[PathTuple, PathTuple]) -> "Positions":
         """These positions, also found under new paths: `renames` maps an old prefix to the new one."""
-        places = dict(self._places)
-        for old, new in renames.items():
-            size = len(old)
-            for path, place in self._places.items():
-                if path[:size] == old:
-                    places.setdefault(new + path[size:], place)
-        return Positions(places)
+        return Positions(self._places, self._prefix, tuple((new, old) for old, new in renames.items()))
+
+    def _raw(self, path: PathTuple) -> RawPlace | None:
+        found = self._places.get(self._prefix + path)
+        if found is None:
+            for new, old in self._renames:
+                if path[: len(new)] == new:
+                    found = self._places.get(self._prefix + old + path[len(new) :], found)
+        return found
 
 
 def parse_path(text: str) -> PathTuple:

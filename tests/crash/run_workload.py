@@ -9,6 +9,7 @@ to `outputs` at the end. A job on a database that another left takes up what is 
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -172,6 +173,8 @@ def serve() -> None:
         child = os.fork()
         if child == 0:
             try:
+                # A process that hangs is a failure of its own, told by its exit code.
+                signal.alarm(60)
                 failpoint.arm(job.failpoints)
                 anyio.run(execute, job)
             except BaseException:

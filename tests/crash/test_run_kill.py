@@ -17,7 +17,7 @@ from tests.crash.run_workload import WORKFLOWS, Job
 ROOT = Path(__file__).parents[2]
 COMPLETED = "SELECT r.uid || '/' || j.step_key FROM journal j JOIN runs r ON r.id = j.run WHERE j.type IN (4, 14, 16)"
 Serve = Callable[[Job], int]
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

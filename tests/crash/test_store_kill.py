@@ -108,7 +108,7 @@ async def test_kills_at_random_moments_one_after_the_other_lose_nothing(
     luck = random.Random(7)
     for driver in ("libsql", "sqlite3"):
         path, told = tmp_path / f"{driver}.db", list[str]()
-        for number in range(300 if crash_full else 2):
+        for number in range(200 if crash_full else 2):
             job = Job(str(path), driver, number, str(tmp_path / "told"), kill_after=luck.randrange(1, 400))
             status, lines = server(job)
             assert status == -signal.SIGKILL

@@ -10,6 +10,7 @@ What happens to a block is said by its info string:
     python fragment     must be Python
     console             commands after `$ `, each followed by its output; run in the page's project
     ... no-run          not run: needs a network, a key or a terminal
+    console demo        what `make demo` prints: `test_readme.py`
 
 All blocks of a page share one project folder, so a page can build something up. A page that begins with
 `<!-- project: clone -->` has this repository's manifests in it. In expected output, `...` stands for any lines, or for the

@@ -28,7 +28,8 @@ def name_of(page: Path) -> str:
 
 
 def checked_blocks(page: Path) -> list[Block]:
-    return [block for block in blocks_of(page) if block.language in CHECKED and "no-run" not in block.words]
+    """The blocks to run; the README's demo has a test of its own."""
+    return [block for block in blocks_of(page) if block.language in CHECKED and not {"no-run", "demo"} & {*block.words}]
 
 
 @pytest.mark.timeout(180)

@@ -132,3 +132,18 @@ def test_the_pages_name_no_file_that_is_not_there() -> None:
             if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists():
                 missing.append(f"{page.relative_to(ROOT)}: {name}")
     assert missing == []
+
+
+def test_every_field_without_effect_is_among_the_limits() -> None:
+    """The lists of what is accepted and not acted on, read from the code that reports it."""
+    limits = (DOCS / "limits.md").read_text(encoding="utf-8")
+    named = set[str]()
+    for source in [*(ROOT / "controllers").glob("*.py"), ROOT / "kastra" / "engine" / "compiler_checks.py"]:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            names = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+            if any(name == "_NOT_ACTED_ON" or name.startswith("_UNSUPPORTED") for name in names):
+                value = node.value  # type: ignore[attr-defined]
+                listed = value.values if isinstance(value, ast.Dict) else ast.walk(value)
+                named |= {item.value for item in listed if isinstance(item, ast.Constant)}
+    assert {name for name in named if not re.search(rf"`(?:\w+\.)?{name}\b", limits)} == set()
+    assert len(named) > 25

@@ -51,9 +51,7 @@ class History:
     told: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
     happened: dict[str, list[WatchEvent]] = field(default_factory=lambda: defaultdict(list))
 
-    def note(
-        self, name: str, floor: int, got: Object | None, change: Any = None, expected: str | None = None
-    ) -> None:
+    def note(self, name: str, floor: int, got: Object | None, change: Any = None, expected: str | None = None) -> None:
         at = int(expected) if expected is not None else None
         self.answers.append(Answer(name, floor, self.store.revision, change, at, got))
         if got is not None:
@@ -149,9 +147,9 @@ def check(history: History) -> None:
         events = history.happened[name]
         order = [revision_of(event.object) for event in events]
         assert order == sorted(set(order))
-        states = {revision: event for revision, event in zip(order, events, strict=True)}
+        states = dict(zip(order, events, strict=True))
         previous = {after: before for before, after in pairwise(order)}
-        following = {before: after for before, after in pairwise(order)}
+        following = dict(pairwise(order))
         unexplained = {revision for revision, event in states.items() if event.type != "DELETED"} - {order[0]}
         for answer in (answer for answer in history.answers if answer.name == name):
             if answer.got is None:

@@ -70,13 +70,13 @@ async def test_sixty_four_levels_are_stored(client, write: Write, listed: bool) 
 @pytest.mark.parametrize("levels", [65 - ABOVE, DEEP], ids=["65", "100k"])
 @pytest.mark.parametrize("listed", [False, True], ids=["objects", "lists"])
 @pytest.mark.parametrize("write", WRITES)
-async def test_one_more_is_refused_and_changes_nothing(
-    plane, client, write: Write, listed: bool, levels: int
-) -> None:
+async def test_one_more_is_refused_and_changes_nothing(plane, client, write: Write, listed: bool, levels: int) -> None:
     with pytest.raises((BadRequest, Invalid)) as refused:
         await write(client, nested(levels, listed))
     assert refused.value.status()["code"] in (400, 422)
-    assert all(b'"k"' not in entry.body and b"[[" not in entry.body for entry in plane.store.list("bags.example.com").entries)
+    assert all(
+        b'"k"' not in entry.body and b"[[" not in entry.body for entry in plane.store.list("bags.example.com").entries
+    )
 
 
 async def test_a_patch_can_not_build_in_steps_what_may_not_be_sent_at_once(client) -> None:

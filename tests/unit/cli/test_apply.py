@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kastra.cli.apply_watch import watched
+from kastra.cli.apply_watch import snapshot, watched
 
 Kastra = Any
 
@@ -165,3 +165,19 @@ def test_without_recursion_only_the_folder_itself_is_read(empty: Kastra) -> None
 def test_files_are_watched_through_their_folders(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").touch()
     assert watched([str(tmp_path / "a.yaml"), str(tmp_path / "*.yaml")]) == [tmp_path.resolve()]
+
+
+def test_a_snapshot_tells_which_manifests_changed(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a")
+    (tmp_path / "notes.txt").write_text("a")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.json").write_text("{}")
+    before = snapshot([str(tmp_path)])
+    assert {path.name for path in before} == {"a.yaml", "b.json"}
+    (tmp_path / "a.yaml").write_text("longer")
+    (tmp_path / "sub" / "b.json").unlink()
+    after = snapshot([str(tmp_path)])
+    assert {path.name for path, _ in before.items() ^ after.items()} == {"a.yaml", "b.json"}
+    assert {path.name for path in snapshot([str(tmp_path)], recursive=False)} == {"a.yaml"}
+    assert {path.name for path in snapshot([str(tmp_path / "*.txt")])} == {"notes.txt"}
+    assert snapshot([str(tmp_path / "nothing")]) == {}

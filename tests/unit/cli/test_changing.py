@@ -1,6 +1,7 @@
 """`label`, `annotate`, `edit` and `diff` change objects, or say how they would."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,16 +86,11 @@ def test_no_change_or_an_empty_file_cancels(kitchen: Kastra, editor: Editor, scr
 
 
 def test_a_refusal_opens_the_editor_again_with_the_reason(changeable: Kastra, editor: Editor) -> None:
-    script = (
-        'if grep -q "# .*unknown field" $1; then sed -i "s/maxStps/maxSteps/" $1; else echo "  maxStps: 3" >> $1; fi'
-    )
-    manifest = "apiVersion: mastra.ai/v1\nkind: Agent\nmetadata: {name: plain}\nspec: {instructions: hi}\n"
-    changeable("apply", "-f", "-", stdin=manifest)
-    # The spec is the last part of what is edited only as long as there is no status.
-    last = 'sed -i "/^status:/,$d" $1; '
-    edited = changeable("edit", "agent/plain", env=editor(last + script))
-    assert (edited.code, edited.stdout) == (0, "agent.mastra.ai/plain edited\n")
-    assert changeable("get", "agent/plain", "-o", "jsonpath={.spec.maxSteps}").stdout == "3"
+    first, second = "s/^  instructions:/  maxStps: 3\\n  instructions:/", "s/^  maxStps/  maxSteps/"
+    script = f'if grep -q "# .*unknown field" $1; then sed -i "{second}" $1; else sed -i "{first}" $1; fi'
+    edited = changeable("edit", "agent/cook", *HERE, env=editor(script))
+    assert (edited.code, edited.stdout) == (0, "agent.mastra.ai/cook edited\n")
+    assert changeable("get", "agent/cook", "-o", "jsonpath={.spec.maxSteps}", *HERE).stdout == "3"
 
 
 def test_giving_up_after_a_refusal_keeps_the_text(kitchen: Kastra, editor: Editor) -> None:
@@ -103,8 +99,7 @@ def test_giving_up_after_a_refusal_keeps_the_text(kitchen: Kastra, editor: Edito
     assert edited.code == 1
     assert "no valid changes were saved. A copy of your changes is in " in edited.stderr
     kept = edited.stderr.strip().rpartition(" ")[2]
-    with open(kept) as file:
-        assert "name: other" in file.read()
+    assert "name: other" in Path(kept).read_text()
 
 
 def test_an_editor_that_fails_or_is_not_there_is_reported(kitchen: Kastra, editor: Editor) -> None:

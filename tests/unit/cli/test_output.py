@@ -1,6 +1,7 @@
 """Every output format says the same of an object, in its own form."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_an_unknown_or_incomplete_format_is_refused(text: str, message: str) -> 
         parse_format(text)
 
 
-def test_custom_columns_can_come_from_a_file(tmp_path) -> None:
+def test_custom_columns_can_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "columns"
     file.write_text("NAME            TEAM\nmetadata.name   metadata.labels.team\n")
     assert parse_format(f"custom-columns-file={file}").argument == "NAME:metadata.name,TEAM:metadata.labels.team"

@@ -1,6 +1,7 @@
 """`kastra run` executes a target and prints its output; `kastra logs` tells how it went."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_target_that_is_not_there_or_not_runnable_is_refused(changeable: Kastr
     assert "a ConfigMap can't be run" in changeable("run", "cm/prices", *HERE).stderr
 
 
-def test_input_is_json_where_it_is_json_and_text_otherwise(tmp_path) -> None:
+def test_input_is_json_where_it_is_json_and_text_otherwise(tmp_path: Path) -> None:
     assert read_input(None) is None
     assert read_input('{"a": 1}') == {"a": 1}
     assert read_input("What is for dinner?") == "What is for dinner?"
@@ -72,7 +73,7 @@ def test_input_is_json_where_it_is_json_and_text_otherwise(tmp_path) -> None:
     (tmp_path / "in.json").write_text("hello")
     assert read_input(f"@{tmp_path}/in.yaml") == {"a": [1, 2]}
     assert read_input(f"@{tmp_path}/in.txt") == "hello"
-    with pytest.raises(ValueError, match="in.json is no JSON"):
+    with pytest.raises(ValueError, match="json is no JSON"):
         read_input(f"@{tmp_path}/in.json")
 
 

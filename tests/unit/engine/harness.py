@@ -1,6 +1,6 @@
 """A whole engine on a database in memory or in a file, with tools that are functions of the test."""
 
-from asyncio import Future
+from asyncio import Future, get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,13 +34,20 @@ async def echo(value: Any, effect: Effect) -> Any:
 
 
 class CountingWriter(Writer):
-    """A writer that says how many transactions it was asked for."""
+    """A writer that says how many transactions it was asked for, and that can be broken for a while."""
 
     submitted = 0
+    broken: Exception | None = None
 
     def submit(self, operations: Sequence[Operation]) -> Future[None]:
         self.submitted += 1
-        return super().submit(operations)
+        if self.broken is None:
+            return super().submit(operations)
+        future: Future[None] = get_running_loop().create_future()
+        future.set_exception(self.broken)
+        for operation in operations:
+            operation.failed(self.broken)
+        return future
 
 
 class Tools:

@@ -214,6 +214,14 @@ async def test_a_graph_runs_what_it_can_at_once_and_joins_what_depends_on_severa
     assert progress.output["d"] == {"a": {"n": 2}, "b": {"n": 1}}
 
 
+async def test_a_chain_in_a_graph_costs_no_more_commits_than_a_sequence() -> None:
+    steps = [tool("s0"), *(tool(f"s{n}", dependsOn=[f"s{n - 1}"]) for n in range(1, 8))]
+    async with engine() as e:
+        before = e.writer.submitted
+        await e.run({"steps": steps})
+        assert e.writer.submitted - before <= 10
+
+
 async def test_a_condition_over_statuses_begins_a_step_or_skips_it() -> None:
     steps = [
         tool("a", retry={"limit": 0}, continueOnError=True),

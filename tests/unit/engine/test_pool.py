@@ -6,10 +6,12 @@ from typing import Any
 import anyio
 import pytest
 
+from kastra.api.errors import InsufficientStorage
 from kastra.engine.objects import ChildOutcome, ObjectRef
 from kastra.engine.pool import TOPIC, Pool
 from kastra.engine.progress import Phase
 from kastra.engine.step import Effect, StepError
+from kastra.sql.database import open_database
 from kastra.testing.clock import VirtualClock
 from tests.unit.engine.harness import Engine, engine, tool
 
@@ -158,6 +160,22 @@ async def test_a_step_that_no_attempt_survives_ends_the_run_instead_of_crashing_
     assert progress.error["type"] == "no_progress"
 
 
+async def test_a_run_whose_journal_cannot_be_written_goes_on_when_it_can() -> None:
+    gate, clock = Gate(), VirtualClock()
+    async with engine({"b": gate}, clock=clock) as e:
+        begun = e.submit({"steps": [tool("a"), tool("b"), tool("c")]})
+        await arrived(e, gate, 1)
+        e.writer.broken = InsufficientStorage("the disk is full")
+        late = e.submit({"steps": [tool("d")]})
+        gate.event.set()
+        await clock.advance(30)
+        assert (await e.pool.progress(begun)).phase is Phase.RUNNING  # type: ignore[union-attr]
+        e.writer.broken = None
+        assert (await e.ended(begun)).recoveries == 1
+        assert (await e.ended(late)).phase is Phase.SUCCEEDED
+    assert sorted(key for key, _ in e.tools.calls) == ["a", "b", "b", "c", "d"]
+
+
 async def test_another_process_takes_a_run_over_only_when_its_holder_is_gone(tmp_path: Path) -> None:
     clock, gate = VirtualClock(), Gate()
     async with engine({"a": gate}, path=str(tmp_path / "k.db"), clock=clock) as e:
@@ -223,6 +241,41 @@ async def test_a_run_that_waits_for_a_place_or_a_timer_is_cancelled_at_once() ->
         assert (await e.ended(sleeping)).phase is Phase.CANCELLED
         assert not await e.pool.cancel("unknown")
     assert [key for key, _ in e.tools.calls] == ["a"]
+
+
+async def test_a_run_taken_up_that_waits_for_a_place_shows_its_progress_and_can_be_cancelled(tmp_path: Path) -> None:
+    path, gate = str(tmp_path / "k.db"), Gate()
+    async with engine({"a": gate}, path=path) as e:
+        for uid in ("first", "second"):
+            e.submit({"steps": [tool("a")]}, uid=uid)
+        await arrived(e, gate, 2)
+    async with engine({"a": gate}, path=path, concurrency=1) as e:
+        await arrived(e, gate, 3)
+        progress = await e.pool.progress("second")
+        assert progress is not None
+        assert (progress.name, progress.phase, progress.counts["total"]) == ("second", Phase.RUNNING, 1)
+        assert await e.pool.cancel("second")
+        assert (await e.ended("second")).phase is Phase.CANCELLED
+        gate.event.set()
+        assert (await e.ended("first")).phase is Phase.SUCCEEDED
+
+
+async def test_an_answer_that_was_received_but_not_yet_acted_on_survives_a_crash(tmp_path: Path) -> None:
+    path, gate = str(tmp_path / "k.db"), Gate()
+    async with engine({"a": gate}, path=path) as e:
+        e.submit({"steps": [tool("pay", "a", delivery="AtMostOnce")]}, uid="u")
+        await arrived(e, gate, 1)
+    async with engine({"a": gate}, path=path) as e:
+        await e.until("u", lambda p: p.phase is Phase.SUSPENDED)
+    insert = "INSERT INTO inbox(source, event_id, type, run, ts, body) VALUES ('api', 'x', 'resume', 1, 0, ?)"
+    body = b'{"data": {"action": "complete", "output": "paid"}}'
+    database = open_database(path, "sqlite3")
+    database.connection.execute(insert, (body,))
+    database.connection.close()
+    async with engine({"a": gate}, path=path) as e:
+        progress = await e.ended("u")
+        assert await e.writer.query("SELECT count(*) FROM inbox WHERE consumed_seq IS NULL") == [(0,)]
+    assert (progress.output, e.tools.calls) == ("paid", [])
 
 
 async def test_suspend_lets_nothing_begin_until_resumed_also_across_a_restart(tmp_path: Path) -> None:

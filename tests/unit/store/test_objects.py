@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -11,7 +14,7 @@ from kastra.api.errors import Expired, InternalError, ServiceUnavailable
 from kastra.sql.errors import SqlError
 from kastra.sql.owner import Owned
 from kastra.store.encryption import SecretCodec
-from kastra.store.interface import Draft, Key, SpecRevision
+from kastra.store.interface import Draft, Entry, Key, SpecRevision
 from kastra.store.objects import open_store
 from kastra.testing.clock import VirtualClock
 from tests.contract.storage import AGENTS, draft, key, labelled, names, shown, take
@@ -209,6 +212,27 @@ async def test_after_closing_writes_are_refused_and_watches_end(tmp_path: Path) 
     with pytest.raises(ServiceUnavailable, match="closing"):
         await store.create(key("b"), draft())
     await store.aclose()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_the_writer_knows_what_it_committed_while_the_event_loop_is_busy(tmp_path: Path, driver: str) -> None:
+    async with await open_store(tmp_path / "k.db", driver=driver) as store:
+
+        def submit(call: Coroutine[Any, Any, Entry]) -> None:
+            # Runs up to the point where it waits, and then keeps the loop from learning what the writer did.
+            call.send(None)
+            time.sleep(0.05)
+            call.close()
+
+        submit(store.create(key("a"), draft("one")))
+        submit(store.update(key("a"), draft("two"), 1))
+        submit(store.delete(key("a"), 2))
+        submit(store.create(key("a"), draft("three")))
+        assert (store.revision, store.get(key("a"))) == (0, None)
+        await store.query("SELECT 1")
+        present = store.get(key("a"))
+        assert present is not None
+        assert (present.revision, present.create_revision, present.body) == (4, 4, draft("three").body)
 
 
 async def test_secrets_are_ciphertext_on_disk_and_plain_everywhere_else(tmp_path: Path) -> None:

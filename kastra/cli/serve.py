@@ -1,0 +1,81 @@
+"""`kastra serve`: the control plane as a server that kubectl and other Kubernetes clients work with.
+
+Owns the store, runs controllers and Runs, and serves the API over TLS, on this machine only unless told otherwise. SIGTERM
+and Ctrl-C stop it gracefully. Read next: `kastra.app.serving`.
+"""
+
+import signal
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import examples
+from .session import settings_of
+
+if TYPE_CHECKING:
+    import anyio
+
+    from kastra.app.serving import Address
+    from kastra.config import Settings
+
+
+@click.command(
+    epilog=examples(
+        "kastra serve                                     on 127.0.0.1:6443",
+        "kastra serve --listen 127.0.0.1:0                on any free port",
+        "kastra serve --insecure-http 127.0.0.1:8080      also plain HTTP, without authentication",
+    )
+)
+@click.option(
+    "--listen", default="127.0.0.1:6443", metavar="HOST:PORT", show_default=True, help="Where to serve, over TLS."
+)
+@click.option(
+    "--insecure-http", metavar="HOST:PORT", help="Also serve plain HTTP without authentication, on loopback only."
+)
+def serve(listen: str, insecure_http: str | None) -> int:
+    """Serve the Kubernetes API, and run controllers and Runs."""
+    import anyio
+
+    from kastra.app.serving import Address
+    from kastra.telemetry import configure_logging
+
+    settings = settings_of()
+    configure_logging(settings.log_level, json=not sys.stderr.isatty())
+    insecure = Address.parse(insecure_http) if insecure_http else None
+    body = partial(_serve, settings, Address.parse(listen), insecure)
+    return anyio.run(body, backend="asyncio", backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+async def _serve(settings: "Settings", listen: "Address", insecure: "Address | None") -> int:
+    import anyio
+
+    from kastra.app.serving import serving
+
+    stopped = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        opening = anyio.CancelScope()
+        tasks.start_soon(_listen, opening, stopped)
+        with opening:
+            async with serving(settings, listen, insecure) as server:
+                opening.shield = True
+                click.echo(f"serving {server.url} from {settings.store}; Ctrl-C stops")
+                if server.insecure_url:
+                    click.echo(f"serving {server.insecure_url} without authentication, to this machine")
+                click.echo(f"\n  export KUBECONFIG={server.kubeconfig}\n  kubectl get agents\n")
+                await stopped.wait()
+        tasks.cancel_scope.cancel()
+    return 0
+
+
+async def _listen(opening: "anyio.CancelScope", stopped: "anyio.Event") -> None:
+    """Stop at the first signal; a second one acts as if there were nobody listening."""
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            break
+    if not opening.shield:
+        opening.cancel()
+    stopped.set()
