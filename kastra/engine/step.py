@@ -5,7 +5,7 @@ inside `fn`. Before `fn` runs its intent is journaled, after it its value; when 
 has a value is answered from the journal and `fn` isn't called again. So no completed effect happens twice, and no user
 code is ever replayed.
 
-Source: durable execution as in Temporal and DBOS, with the identity of a step given by its place in the YAML (rulings A5).
+Source: durable execution as in Temporal and DBOS, with the identity of a step given by its place in the YAML.
 Read next: `kastra.engine.journal`.
 """
 

@@ -2,7 +2,7 @@
 
 `kastra.sql.writer` runs every write of the process on one thread and commits many at once. It knows nothing of objects,
 revisions or journals: whoever writes implements `Operation`. The store's objects and the engine's journal both do, so a
-step's record and an object's update can share one durable commit (rulings A4). Read next: `kastra.sql.writer`.
+step's record and an object's update can share one durable commit. Read next: `kastra.sql.writer`.
 """
 
 from collections.abc import Callable, Sequence

@@ -23,7 +23,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SpecRevision:
-    """A spec to keep in the history of its object (config kinds only, rulings D30)."""
+    """A spec to keep in the history of its object (config kinds only)."""
 
     generation: int
     spec_hash: str
