@@ -200,10 +200,10 @@ BOMBS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("text", "value"), BOMBS, ids=[text[:40] for text, _ in BOMBS])
 def test_no_expression_runs_away(text: str, value: Any) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(CelError) as caught:
         ENV.compile(text).evaluate({"self": value})
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 2
     assert caught.value.stage in {"budget", "compile"}
 
 

@@ -1,5 +1,6 @@
 """`label`, `annotate`, `edit` and `diff` change objects, or say how they would."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,9 @@ def test_giving_up_after_a_refusal_keeps_the_text(kitchen: Kastra, editor: Edito
     edited = kitchen("edit", "agent/cook", *HERE, env=editor(script))
     assert edited.code == 1
     assert "no valid changes were saved. A copy of your changes is in " in edited.stderr
-    kept = edited.stderr.strip().rpartition(" ")[2]
-    assert "name: other" in Path(kept).read_text()
+    kept = Path(edited.stderr.strip().rpartition(" ")[2])
+    assert "name: other" in kept.read_text()
+    shutil.rmtree(kept.parent)
 
 
 def test_an_editor_that_fails_or_is_not_there_is_reported(kitchen: Kastra, editor: Editor) -> None:

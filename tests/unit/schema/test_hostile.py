@@ -14,9 +14,9 @@ HEAD = {"apiVersion": "v", "kind": "K", "metadata": {"name": "x"}}
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    started = time.perf_counter()
+    started = time.process_time()
     yield
-    assert time.perf_counter() - started < seconds
+    assert time.process_time() - started < seconds
 
 
 @pytest.mark.parametrize(
