@@ -9,8 +9,6 @@ tests of theirs. Read next: `kastra.app.embedded`, the API on top.
 """
 
 import os
-import socket
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from kastra.api.meta import GROUP
 from kastra.apiserver.bootstrap import APIServer, start
 from kastra.apiserver.call import User
 from kastra.apiserver.loopback import LoopbackClient
-from kastra.apiserver.subresources import ConnectorRegistry
+from kastra.apiserver.subresources import ConnectorRegistry, ConnectRequest
 from kastra.bus import Bus
 from kastra.client.interface import Client
 from kastra.clock import Clock, SystemClock
@@ -35,10 +34,11 @@ from .definitions import builtin_definitions, outdated
 from .validation import KindValidator
 
 if TYPE_CHECKING:
-    from kastra.engine.pool import Pool
     from kastra.netguard import Policy
     from kastra.runtime.discovery import Discovered
     from kastra.runtime.manager import Manager
+
+    from .execution import Execution
 
 KEY_NAME = "secret.key"
 _ADMIN = User("kastra-admin", ("system:masters",))
@@ -50,7 +50,7 @@ class Composition:
 
     Args:
         manager: None if controllers don't run here.
-        pool: None if nothing executes here.
+        execution: None if nothing executes here.
         validators: what kinds' schemas can't say, by (group, kind).
     """
 
@@ -61,7 +61,7 @@ class Composition:
     api: APIServer
     client: Client
     manager: "Manager | None" = None
-    pool: "Pool | None" = None
+    execution: "Execution | None" = None
     validators: Mapping[tuple[str, str], KindValidator] = field(default_factory=dict)
 
 
@@ -87,11 +87,18 @@ async def compose(
     path = path if path is not None else settings.store
     bus = Bus(clock)
     connectors = ConnectorRegistry()
-    discovered = _discover(settings)
+    discovered = discover_controllers(settings)
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
         store = await _open(settings, path, clock, bus)
         stack.push_async_callback(store.aclose)
+        # Before definitions are served, so that discovery shows what hangs below their objects.
+        _connect_events(store, bus if reconcile and execute else None, clock, connectors)
+        if reconcile and execute:
+            for plural in ("agents", "networks"):
+                connectors.register(
+                    f"{plural}.{GROUP}", "generate", lambda request: _answer(parts, request), verb="create"
+                )
         api = await start(
             store,
             clock,
@@ -103,8 +110,7 @@ async def compose(
         await api.definitions.ensure(await outdated(client))
         parts = Composition(settings, clock, bus, store, api, client, validators=discovered.validators)
         if reconcile:
-            await _start_execution(parts, connectors, stack, execute=execute)
-            manager = parts.manager = _make_manager(parts, discovered)
+            manager = parts.manager = await _make_manager(parts, discovered, stack, execute=execute)
             async with anyio.create_task_group() as tasks:
                 await tasks.start(manager.run)
                 # What goes wrong in the caller's block must reach the caller as it is, not in a group.
@@ -137,17 +143,18 @@ async def look(settings: Settings, *, path: str | Path | None = None) -> AsyncIt
         codec=SecretCodec(path.with_name(KEY_NAME)) if exists else PlainCodec(),
     )
     try:
+        _connect_events(store, None, clock, connectors)
         api = await start(store, clock, connectors=connectors, read_only=exists)
         client = LoopbackClient(api.registry, user=_ADMIN)
         if not exists:
             await api.definitions.ensure(builtin_definitions())
-        _connect_events(store, None, clock, connectors)
         yield Composition(settings, clock, bus, store, api, client)
     finally:
         await store.aclose()
 
 
-def _discover(settings: Settings) -> "Discovered":
+def discover_controllers(settings: Settings) -> "Discovered":
+    """The built-in controllers, those of installed packages, and the project's. Raises DiscoveryError."""
     from kastra.runtime.discovery import discover
 
     builtin = Path(__file__).resolve().parent.parent / "controllers"
@@ -169,65 +176,32 @@ def _data_folder(path: str | Path) -> Path:
     return folder
 
 
-def _make_manager(parts: Composition, discovered: "Discovered") -> "Manager":
-    from kastra.engine.pool import Pool
+async def _make_manager(
+    parts: Composition,
+    discovered: "Discovered",
+    stack: AsyncExitStack,
+    *,
+    execute: bool,
+) -> "Manager":
     from kastra.netguard import Policy
     from kastra.runtime.manager import Manager
 
-    manager = Manager(parts.client, parts.bus, parts.clock, grace=parts.settings.grace)
-    manager.register_service(Settings, parts.settings)
-    manager.register_service(Policy, _policy(parts.settings))
-    if parts.pool is not None:
-        manager.register_service(Pool, parts.pool)
+    settings = parts.settings
+    policy = _policy(settings)
+    manager = Manager(parts.client, parts.bus, parts.clock, grace=settings.grace)
+    manager.register_service(Settings, settings)
+    manager.register_service(Policy, policy)
+    if execute:
+        from kastra.engine.pool import Pool
+
+        from .execution import start_execution
+
+        parts.execution = await start_execution(
+            settings, parts.store, manager.client, parts.bus, parts.clock, policy, stack
+        )
+        manager.register_service(Pool, parts.execution.pool)
     manager.use(discovered)
     return manager
-
-
-async def _start_execution(
-    parts: Composition, connectors: ConnectorRegistry, stack: AsyncExitStack, *, execute: bool
-) -> None:
-    """The executor pool with its runners, and the streams that show what it does."""
-    _connect_events(parts.store, parts.bus if execute else None, parts.clock, connectors)
-    if not execute:
-        return
-    from kastra.agent.runners import runners
-    from kastra.agent.services import AgentServices
-    from kastra.engine.children import ChildRunRunner
-    from kastra.engine.execution import Services
-    from kastra.engine.pool import Pool
-    from kastra.netguard import Guard
-
-    from .children import ClientChildren
-    from .secrets import ClientSecrets
-    from .state import StoredState
-
-    settings = parts.settings
-    guard = await stack.enter_async_context(Guard(_policy(settings)))
-    children = ClientChildren(parts.client)
-    services = AgentServices(
-        guard,
-        parts.clock,
-        ClientSecrets(parts.client, settings.project),
-        folder=settings.project,
-        state=StoredState(parts.store.query, parts.clock),
-        children={kind: ChildRunRunner(children, kind) for kind in ("Workflow", "Network")},
-    )
-    parts.pool = await stack.enter_async_context(
-        Pool(
-            parts.store.writer,
-            parts.store.query,
-            parts.bus,
-            Services(
-                parts.clock,
-                runners(services),
-                _validate_json,
-                children,
-            ),
-            holder=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
-            concurrency=settings.concurrent_runs,
-            grace=settings.grace,
-        )
-    )
 
 
 def _policy(settings: Settings) -> "Policy":
@@ -238,15 +212,15 @@ def _policy(settings: Settings) -> "Policy":
     return replace(policy, allow_private_hosts=settings.allow_private_hosts or policy.allow_private_hosts)
 
 
+def _answer(parts: Composition, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
+    assert parts.execution is not None
+    assert parts.manager is not None
+    return parts.execution.answer(request, parts.manager.closure)
+
+
 def _connect_events(store: ObjectStore, bus: Bus | None, clock: Clock, connectors: ConnectorRegistry) -> None:
     from kastra.engine.history import History
 
     from .streams import RunEvents
 
     connectors.register("runs.mastra.ai", "events", RunEvents(History(store.query), bus, clock).connect)
-
-
-def _validate_json(schema: Mapping[str, Any], value: Any) -> list[str]:
-    from kastra.tool.schema import JsonSchema
-
-    return JsonSchema(schema).problems(value)

@@ -17,6 +17,7 @@ from kastra.telemetry import register_secret
 
 _SOURCES = ("secretKeyRef", "configMapKeyRef", "env", "file")
 _MAX_FILE = 1 << 20
+_SHOWN = 200
 
 
 class ClientSecrets:
@@ -47,7 +48,7 @@ class ClientSecrets:
             return self._checked(os.environ.get(name), f"environment variable {name}", reference)
         if source == "file":
             path = reference if isinstance(reference, str) else str(reference.get("path", ""))
-            return self._checked(self._file(path), f"file {path}", reference)
+            return self._checked(self._file(path), f"file {path[:_SHOWN]}", reference)
         return await self._key(source, reference, namespace)
 
     async def _key(self, source: str, reference: Mapping[str, Any], namespace: str) -> str:
@@ -63,16 +64,22 @@ class ClientSecrets:
         return self._checked(value, f"key {key} of {kind} {namespace}/{name}", reference, secret=kind == "Secret")
 
     def _file(self, path: str) -> str | None:
+        shown = path[:_SHOWN]
         if self._folder is None:
-            raise LookupError(f"file {path}: this process reads no files for manifests")
-        resolved = (self._folder / path).resolve()
-        if not resolved.is_relative_to(self._folder):
-            raise LookupError(f"file {path} lies outside the project folder")
-        if not resolved.is_file():
-            return None
-        if resolved.stat().st_size > _MAX_FILE:
-            raise LookupError(f"file {path} has more than {_MAX_FILE:,} bytes")
-        return resolved.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+            raise LookupError(f"file {shown}: this process reads no files for manifests")
+        try:
+            resolved = (self._folder / path).resolve()
+            if not resolved.is_relative_to(self._folder):
+                raise LookupError(f"file {shown} lies outside the project folder")
+            if not resolved.is_file():
+                return None
+            if resolved.stat().st_size > _MAX_FILE:
+                raise LookupError(f"file {shown} has more than {_MAX_FILE:,} bytes")
+            return resolved.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+        except (OSError, ValueError, RuntimeError) as error:
+            # No permission; a name that can't be one; a link that leads to itself.
+            why = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
+            raise LookupError(f"file {shown} can't be read: {why}") from None
 
     def _checked(self, value: str | None, what: str, reference: Any, *, secret: bool = True) -> str:
         if value is None:

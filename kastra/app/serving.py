@@ -34,6 +34,9 @@ from .composition import compose
 DEFAULT_LISTEN = "127.0.0.1:6443"
 _KEEP_ALIVE = 120
 _BACKLOG = 2048
+_TICK = 0.02
+_FLUSH = 0.5
+"""Seconds for answers that are made to reach their clients, and for TLS to say goodbye."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,22 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way, then hang up: a client that keeps a connection for later would hold the server."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with anyio.move_on_after(self.config.timeout_graceful_shutdown):
+            while self.server_state.tasks:  # noqa: ASYNC110 - uvicorn tells nobody when they end
+                await anyio.sleep(_TICK)
+            with anyio.move_on_after(_FLUSH):
+                while self.server_state.connections:  # noqa: ASYNC110 - likewise
+                    await anyio.sleep(_TICK)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
 
 
 @asynccontextmanager

@@ -1,31 +1,21 @@
-"""What hangs below objects as a stream: the events of a Run, and direct answers of Agents and Networks.
+"""What hangs below a Run as a stream: its events.
 
 A Run's durable events are read from its journal, so a reader can come at any time and go on where it stopped; ephemeral
 ones (a token, progress) are passed on while they happen. Read next: `kastra.engine.events`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from kastra.agent.assembly import Assembly
-from kastra.agent.runners import generate
-from kastra.api.errors import BadRequest
-from kastra.api.object import Object
-from kastra.api.types import Closure
 from kastra.apiserver.subresources import ConnectRequest
 from kastra.bus import Bus
 from kastra.clock import Clock
-from kastra.engine.direct import DirectContext
 from kastra.engine.events import event_of
 from kastra.engine.history import History
-from kastra.engine.step import StepError
 
 _LAST = frozenset({"run.completed", "run.failed", "run.cancelled"})
 _PAGE = 500
 _POLL = 0.25
-
-Closer = Callable[[Object], Awaitable[Closure]]
-"""Builds the closure of an object."""
 
 
 class RunEvents:
@@ -91,28 +81,3 @@ class RunEvents:
                     yield event
             if len(records) < _PAGE:
                 return
-
-
-class DirectAnswers:
-    """For the subresource `generate`: an Agent or Network answers without a Run.
-
-    Args:
-        assembly: shared with Runs.
-        close: builds closures.
-    """
-
-    def __init__(self, assembly: Assembly, close: Closer) -> None:
-        self._assembly = assembly
-        self._close = close
-
-    async def connect(self, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
-        """One record: the answer. The body is `{input}` or `{messages}`."""
-        body = request.body or {}
-        if "input" not in body and "messages" not in body:
-            raise BadRequest("the body needs input or messages")
-        value = body["input"] if "input" in body else {"messages": body["messages"]}
-        closure = await self._close(request.object)
-        try:
-            yield await generate(self._assembly, closure, value, DirectContext(), body.get("modelSettings"))
-        except StepError as error:
-            raise BadRequest(f"{error.type}: {error.message}") from error

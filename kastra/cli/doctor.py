@@ -55,9 +55,8 @@ def _installation() -> Iterator[Finding]:
 
 
 def _project(settings: "Settings") -> Iterator[Finding]:
+    from kastra.app.composition import discover_controllers
     from kastra.config import FILE_NAME
-
-    from .session import discover_controllers
 
     file = settings.project / FILE_NAME
     yield Finding("ok", "project", f"{settings.project}{'' if file.is_file() else f' (no {FILE_NAME})'}")

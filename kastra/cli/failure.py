@@ -1,11 +1,8 @@
 """How a failure looks on the terminal: one line that says what is wrong and what to do, and an exit code."""
 
 import os
-import traceback
 
 import click
-
-from kastra.api.errors import StatusError
 
 _SAYS_ALL = frozenset(
     (
@@ -29,6 +26,9 @@ def report(error: BaseException) -> int:
 
     Defects of ours (anything that isn't a known kind of failure) come with a traceback only when `KASTRA_DEBUG` is set.
     """
+    # Imported here: most commands don't fail, and every one would pay for it.
+    from kastra.api.errors import StatusError
+
     if isinstance(error, BaseExceptionGroup):
         return max(report(inner) for inner in error.exceptions)
     if isinstance(error, StatusError):
@@ -41,6 +41,8 @@ def report(error: BaseException) -> int:
         if not os.environ.get("KASTRA_DEBUG"):
             _say("This is a defect of Kastra's. Please report it with the traceback that KASTRA_DEBUG=1 shows.")
     if os.environ.get("KASTRA_DEBUG"):
+        import traceback
+
         traceback.print_exception(error)
     return 1
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kastra.app import Kastra
     from kastra.app.validation import Validator
     from kastra.client.interface import Client
-    from kastra.runtime.discovery import Discovered
 
 T = TypeVar("T")
 
@@ -93,21 +92,10 @@ def validator_for(client: "Client", settings: Settings) -> "Validator":
     Raises:
         DiscoveryError: a controller's module doesn't load.
     """
+    from kastra.app.composition import discover_controllers
     from kastra.app.validation import Validator
 
     return Validator(client.scheme, discover_controllers(settings).validators)
-
-
-def discover_controllers(settings: Settings) -> "Discovered":
-    """The built-in controllers, those of installed packages, and the project's. Raises DiscoveryError."""
-    from importlib.resources import files
-    from pathlib import Path
-
-    from kastra.runtime.discovery import discover
-
-    builtin = Path(str(files("kastra.controllers"))).resolve()
-    folders = [(settings.project / folder).resolve() for folder in settings.controllers]
-    return discover([folder for folder in folders if folder != builtin])
 
 
 @contextmanager
