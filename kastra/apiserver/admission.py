@@ -110,12 +110,7 @@ class AdmissionChain:
         obj = attributes.object
         assert obj is not None
         schema = attributes.served.schema
-        found: Sequence[Cause] = ()
-        if schema is None:
-            _judge_unknown(attributes)
-            for hook in self.mutating:
-                await hook(attributes)
-        elif not self.mutating:
+        if not self.mutating:
             admitted = schema.admit(obj, attributes.old_object)
             attributes.unknown += admitted.pruned
             _judge_unknown(attributes)

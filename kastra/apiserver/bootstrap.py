@@ -8,6 +8,7 @@ Nothing runs by itself after that; there are no tasks to stop. Read next: `kastr
 """
 
 from collections.abc import MutableMapping
+from functools import partial
 from typing import NamedTuple
 
 from kastra.api.scheme import Scheme
@@ -53,7 +54,7 @@ async def start(
     registry = Registry(storage, scheme or Scheme(), AdmissionChain(validators, update_validators), clock, connectors)
     definitions = CustomResourceDefinitions(registry)
     for resource, strategy in BUILTINS:
-        registry.install(Served(resource, strategy, definitions.compiled(resource.schema or {})))
+        registry.install(Served(resource, strategy, partial(definitions.compiled, resource.schema or {})))
     definitions.load()
     if not read_only:
         await definitions.resume()

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -40,6 +41,8 @@ _GROUP_RESOURCE = CUSTOM_RESOURCE_DEFINITION.group_resource
 _SPEC_HISTORY_GROUP = "mastra.ai"
 _WITHOUT_HISTORY = frozenset({"Run", "Thread", "Approval"})
 _COMPILED_LIMIT = 256
+# By hash of the schema; shared by all servers of a process, since compiled schemas never change.
+_compiled: dict[bytes, CompiledSchema] = {}
 
 
 class CustomResourceStrategy(Strategy):
@@ -84,10 +87,9 @@ class CustomResourceDefinitions(Strategy):
         self._installed: dict[str, tuple[Mapping[str, Any], list[Resource]]] = {}
         self._accepted: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._rejected: set[str] = set()
-        self._compiled: dict[bytes, CompiledSchema] = {}
         self._cleaning: set[str] = set()
-        schema = self.compiled(CUSTOM_RESOURCE_DEFINITION.schema or {})
-        registry.install(Served(CUSTOM_RESOURCE_DEFINITION, self, schema))
+        compile_ = partial(self.compiled, CUSTOM_RESOURCE_DEFINITION.schema or {})
+        registry.install(Served(CUSTOM_RESOURCE_DEFINITION, self, compile_))
 
     def load(self) -> None:
         """Serve every definition in storage: called once at start, before anything else is asked of the registry."""
@@ -129,12 +131,12 @@ class CustomResourceDefinitions(Strategy):
     def compiled(self, schema: Mapping[str, Any]) -> CompiledSchema:
         """The compiled form of an openAPIV3Schema; each distinct one is compiled once. Raises SchemaError."""
         digest = hashlib.sha256(orjson.dumps(schema)).digest()
-        found = self._compiled.get(digest)
+        found = _compiled.get(digest)
         if found is None:
             found = compile_schema(schema)
-            if len(self._compiled) >= _COMPILED_LIMIT:
-                del self._compiled[next(iter(self._compiled))]
-            self._compiled[digest] = found
+            if len(_compiled) >= _COMPILED_LIMIT:
+                del _compiled[next(iter(_compiled))]
+            _compiled[digest] = found
         return found
 
     # As strategy of the kind CustomResourceDefinition
@@ -210,7 +212,7 @@ class CustomResourceDefinitions(Strategy):
                     Served(
                         resource,
                         strategy,
-                        self.compiled(schema),
+                        partial(self.compiled, schema),
                         # Bytes up to here may have been written under another schema.
                         fresh_after=revision,
                         deprecation=_deprecation(resource, version),

@@ -7,7 +7,7 @@ read.
 Read next: `kastra.apiserver.registry`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,17 +32,18 @@ class Served:
     Args:
         resource: its entry in the scheme.
         strategy: in what the kind differs.
-        schema: compiled; None where objects are free-form.
+        compile: gives the compiled schema, when it is first needed: who only reads needs none.
         fresh_after: entries with a higher revision were written under this schema and need no look on read.
         deprecation: the warning for whoever uses this version; empty for none.
     """
 
     resource: Resource
     strategy: Strategy
-    schema: CompiledSchema | None = None
+    compile: Callable[[], CompiledSchema]
     fresh_after: int = -1
     deprecation: str = ""
     group_resource: str = field(init=False)
+    _schema: CompiledSchema | None = field(init=False, default=None)
     _prune: Walker | None = field(init=False, default=None)
     _native: bool = field(init=False)
     _memo: dict[Key, tuple[bytes, bytes]] = field(init=False, default_factory=dict)
@@ -50,17 +51,24 @@ class Served:
     def __post_init__(self) -> None:
         self.group_resource = self.resource.group_resource
         self._native = self.resource.version == (self.resource.storage_version or self.resource.version)
-        if self.schema is not None:
-            self._prune = Walker(self.schema.structural, Mode(default=False, validate=False))
 
     @property
-    def topology(self) -> Node | None:
-        """How fields are owned; None for deduced."""
-        return self.schema.topology if self.schema is not None else None
+    def schema(self) -> CompiledSchema:
+        """What objects of this kind are pruned, defaulted and validated by."""
+        if self._schema is None:
+            self._schema = self.compile()
+        return self._schema
+
+    @property
+    def topology(self) -> Node:
+        """How fields are owned."""
+        return self.schema.topology
 
     def prune(self, obj: dict[str, Any]) -> Sequence[str]:
         """Drop what the schema doesn't have, in place and without defaults; returns the paths."""
-        return self._prune(obj).unknown if self._prune is not None else ()
+        if self._prune is None:
+            self._prune = Walker(self.schema.structural, Mode(default=False, validate=False))
+        return self._prune(obj).unknown
 
     def key(self, namespace: str, name: str) -> Key:
         """Where an object of this kind is stored."""
@@ -99,7 +107,6 @@ class Served:
     def _converted(self, body: bytes) -> bytes:
         data: dict[str, Any] = orjson.loads(body)
         data["apiVersion"] = self.resource.api_version
-        if self.schema is not None:
-            self.schema.default(data)
+        self.schema.default(data)
         converted = encode_stored(data)
         return body if converted == body else converted

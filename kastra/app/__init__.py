@@ -7,11 +7,11 @@ Only this package knows every part. `composition` wires them, `embedded` is what
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .composition import peek as peek
     from .embedded import Kastra as Kastra
     from .embedded import open as open  # noqa: A004 - kastra.open reads like the built-in it resembles
-    from .embedded import peek as peek
 
-_EXPORTS = ("Kastra", "open", "peek")
+_EXPORTS = {"Kastra": "embedded", "open": "embedded", "peek": "composition"}
 
 __all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -19,7 +19,7 @@ __all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     # On demand, since a read-only look at the store needs next to nothing of what running it needs.
     if name in _EXPORTS:
-        from . import embedded
+        from importlib import import_module
 
-        return getattr(embedded, name)
+        return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

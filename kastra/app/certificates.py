@@ -50,10 +50,13 @@ def certificates(data: Path, host: str, clock: Clock) -> Certificates:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = Certificates(folder / "ca.crt", folder / "server.crt", folder / "server.key")
     now = clock.now()
-    authority, key = _authority(files.authority, folder / "ca.key", now)
     names = _names(host)
-    if not _usable(files, authority, names, now):
-        _issue(files, authority, key, names, now)
+    try:
+        authority, key = _authority(files.authority, folder / "ca.key", now)
+        if not _usable(files, authority, names, now):
+            _issue(files, authority, key, names, now)
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise ValueError(f"{folder}: {error}; delete the folder to make new certificates") from None
     return files
 
 
@@ -71,7 +74,7 @@ def _authority(certificate: Path, key: Path, now: datetime) -> tuple[x509.Certif
         found = x509.load_pem_x509_certificate(certificate.read_bytes())
         private = serialization.load_pem_private_key(key.read_bytes(), None)
         if not isinstance(private, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{key}: not the key that Kastra made; delete the folder {key.parent} to make new ones")
+            raise ValueError(f"{key.name} is not the key that Kastra made")
         if found.not_valid_after_utc - now > timedelta(days=_RENEW_DAYS):
             return found, private
     private = ec.generate_private_key(ec.SECP256R1())

@@ -25,13 +25,10 @@ from kastra.apiserver.subresources import ConnectorRegistry, ConnectRequest
 from kastra.bus import Bus
 from kastra.client.interface import Client
 from kastra.clock import Clock, SystemClock
-from kastra.config import Settings
+from kastra.config import Settings, load_settings
 from kastra.sql.driver import MEMORY
 from kastra.store.encryption import PlainCodec, SecretCodec
 from kastra.store.objects import ObjectStore, open_store
-
-from .definitions import builtin_definitions, outdated
-from .validation import KindValidator
 
 if TYPE_CHECKING:
     from kastra.netguard import Policy
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
     from kastra.runtime.manager import Manager
 
     from .execution import Execution
+    from .validation import KindValidator
 
 KEY_NAME = "secret.key"
 _ADMIN = User("kastra-admin", ("system:masters",))
@@ -62,7 +60,7 @@ class Composition:
     client: Client
     manager: "Manager | None" = None
     execution: "Execution | None" = None
-    validators: Mapping[tuple[str, str], KindValidator] = field(default_factory=dict)
+    validators: "Mapping[tuple[str, str], KindValidator]" = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -83,6 +81,8 @@ async def compose(
         Owned: another process has the store.
         DiscoveryError: a controller's module doesn't load.
     """
+    from .definitions import outdated
+
     clock = clock or SystemClock()
     path = path if path is not None else settings.store
     bus = Bus(clock)
@@ -147,10 +147,19 @@ async def look(settings: Settings, *, path: str | Path | None = None) -> AsyncIt
         api = await start(store, clock, connectors=connectors, read_only=exists)
         client = LoopbackClient(api.registry, user=_ADMIN)
         if not exists:
+            from .definitions import builtin_definitions
+
             await api.definitions.ensure(builtin_definitions())
         yield Composition(settings, clock, bus, store, api, client)
     finally:
         await store.aclose()
+
+
+@asynccontextmanager
+async def peek(settings: Settings | None = None, *, path: str | Path | None = None) -> AsyncIterator[Client]:
+    """Read a store, whoever owns it; follows its changes within a second. Writes are refused."""
+    async with look(settings or load_settings(), path=path) as parts:
+        yield parts.client
 
 
 def discover_controllers(settings: Settings) -> "Discovered":

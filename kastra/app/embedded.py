@@ -27,7 +27,7 @@ from kastra.sql.driver import MEMORY
 from .applying import ApplyOptions, ApplyReport
 from .applying import apply as apply_manifests
 from .applyset import ApplySet
-from .composition import Composition, compose, look
+from .composition import Composition, compose
 from .running import EventListener, RunFailed, RunResult, create_run, follow_run
 from .validation import Validator
 
@@ -170,10 +170,3 @@ async def open(  # noqa: A001 - kastra.open reads like the built-in it resembles
         settings = replace(settings, data=Path(path).parent)
     async with compose(settings, clock=clock, reconcile=reconcile, execute=execute, path=path) as parts:
         yield Kastra(parts)
-
-
-@asynccontextmanager
-async def peek(settings: Settings | None = None, *, path: str | Path | None = None) -> AsyncIterator[Client]:
-    """Read a store, whoever owns it; follows its changes within a second. Writes are refused."""
-    async with look(settings or load_settings(), path=path) as parts:
-        yield parts.client
