@@ -3,7 +3,7 @@
 `Metrics` keeps counters, gauges and histograms as plain numbers; the Prometheus library is imported only when someone
 asks for the exposition (`render`), so that the command line never pays for it. `redact` removes secrets: the values of
 telling keys, the shapes of well-known credentials, and every value that was handed to `register_secret` when it was
-resolved. Formatters apply it to all they write. Never sends anything anywhere.
+resolved. Formatters apply it to all they write; `without_secrets` does so for results of calls. Never sends anything anywhere.
 
 Source: Prometheus' exposition format; Kubernetes' structured logging. Read next: `kastra.config`.
 """
@@ -213,7 +213,7 @@ _SENSITIVE_TEXT = re.compile(
     re.IGNORECASE,
 )
 _SHORTEST_SECRET = 6
-_secrets: frozenset[str] = frozenset()
+_secrets: tuple[str, ...] = ()
 _secrets_lock = threading.Lock()
 
 
@@ -224,17 +224,40 @@ def register_secret(value: str) -> None:
     global _secrets
     if len(value) >= _SHORTEST_SECRET and value not in _secrets:
         with _secrets_lock:
-            _secrets |= {value}
+            # Longest first: of two that begin alike, the rest of the longer one must not stay.
+            _secrets = tuple(sorted({*_secrets, *_forms(value)}, key=len, reverse=True))
+
+
+def _forms(secret: str) -> set[str]:
+    """The ways in which a secret appears in texts of others: as it is, in JSON, in a URL, in a message of Python."""
+    import json
+    from urllib.parse import quote, quote_plus
+
+    escaped = (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1])
+    return {secret, *escaped, quote(secret), quote(secret, safe=""), quote_plus(secret)}
 
 
 def redact_text(text: str) -> str:
     """`text` without registered secrets and without what looks like a credential."""
-    for secret in _secrets:
-        if secret in text:
-            text = text.replace(secret, REDACTED)
     return _SENSITIVE_TEXT.sub(
-        lambda m: (m["keep"] or m["scheme"] or "") + REDACTED + ("@" if m["scheme"] else ""), text
+        lambda m: (m["keep"] or m["scheme"] or "") + REDACTED + ("@" if m["scheme"] else ""), without_secrets(text)
     )
+
+
+def without_secrets(value: Any) -> Any:
+    """JSON-like data without registered secrets. Unlike `redact` it leaves all else as it is: for data of users, which
+    others may have put into it what they were sent.
+    """
+    if isinstance(value, str):
+        for secret in _secrets:
+            if secret in value:
+                value = value.replace(secret, REDACTED)
+        return value
+    if isinstance(value, Mapping):
+        return {without_secrets(key): without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(item) for item in value]
+    return value
 
 
 def redact(value: Any, key: str = "") -> Any:

@@ -14,17 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel
 import orjson
 
-from kastra.api.errors import Cause, Conflict, MethodNotAllowed, NotFound
+from kastra.api.errors import Cause, Conflict, Expired, MethodNotAllowed, NotFound
 from kastra.api.object import Object
 from kastra.api.scheme import PrinterColumn, Resource, ScalePaths
 from kastra.api.values import copy, equal
 from kastra.client.interface import WriteOptions
 from kastra.clock import rfc3339
-from kastra.schema.compiled import CompiledSchema, SchemaError, compile_schema
 from kastra.store.interface import Key
 
 from .builtin import AGE, CUSTOM_RESOURCE_DEFINITION
@@ -37,12 +37,15 @@ from .served import Served
 from .strategy import Strategy
 from .writing import ATTEMPTS, Raced
 
+if TYPE_CHECKING:
+    from kastra.schema.compiled import CompiledSchema
+
 _GROUP_RESOURCE = CUSTOM_RESOURCE_DEFINITION.group_resource
 _SPEC_HISTORY_GROUP = "mastra.ai"
 _WITHOUT_HISTORY = frozenset({"Run", "Thread", "Approval"})
 _COMPILED_LIMIT = 256
 # By hash of the schema; shared by all servers of a process, since compiled schemas never change.
-_compiled: dict[bytes, CompiledSchema] = {}
+_compiled: "dict[bytes, CompiledSchema]" = {}
 
 
 class CustomResourceStrategy(Strategy):
@@ -106,6 +109,26 @@ class CustomResourceDefinitions(Strategy):
             if strategy.terminating:
                 await self._clean(name)
 
+    async def follow(self) -> None:
+        """Serve the definitions as another process changes them, until cancelled: for storage open for reading only."""
+        storage = self._registry.storage
+        while True:
+            present = storage.list(_GROUP_RESOURCE)
+            for name in self._strategies.keys() - {entry.key.name for entry in present.entries}:
+                self._forget(name)
+            for entry in present.entries:
+                self._establish(orjson.loads(entry.body), entry.revision)
+            events = storage.watch(_GROUP_RESOURCE, since=present.revision)
+            # A stream that ends, or begins too far back, has missed something: the present tells what.
+            with suppress(Expired):
+                async for event in events:
+                    if event.entry is not None and event.type == "DELETED":
+                        self._forget(event.entry.key.name)
+                    elif event.entry is not None:
+                        self._establish(orjson.loads(event.entry.body), event.revision)
+            await events.aclose()
+            await anyio.lowlevel.checkpoint()
+
     async def ensure(self, definitions: Iterable[Mapping[str, Any]]) -> None:
         """Create definitions, or bring them to the given spec, labels and annotations; others' changes to these go.
 
@@ -128,11 +151,13 @@ class CustomResourceDefinitions(Strategy):
             current["spec"] = wanted["spec"]
             await self._registry.update(resource, "", name, current, call)
 
-    def compiled(self, schema: Mapping[str, Any]) -> CompiledSchema:
+    def compiled(self, schema: Mapping[str, Any]) -> "CompiledSchema":
         """The compiled form of an openAPIV3Schema; each distinct one is compiled once. Raises SchemaError."""
         digest = hashlib.sha256(orjson.dumps(schema)).digest()
         found = _compiled.get(digest)
         if found is None:
+            from kastra.schema.compiled import compile_schema
+
             found = compile_schema(schema)
             if len(_compiled) >= _COMPILED_LIMIT:
                 del _compiled[next(iter(_compiled))]
@@ -173,10 +198,7 @@ class CustomResourceDefinitions(Strategy):
 
     async def removed(self, last: Object) -> None:
         """The kind is gone; names it held are free for those that waited."""
-        self._uninstall(last.name)
-        self._strategies.pop(last.name, None)
-        self._accepted.pop(last.name, None)
-        self._rejected.discard(last.name)
+        self._forget(last.name)
         for name in sorted(self._rejected):
             await self._reconsider(name)
 
@@ -225,6 +247,12 @@ class CustomResourceDefinitions(Strategy):
         _, resources = self._installed.pop(name, ({}, []))
         for resource in resources:
             self._registry.uninstall(resource)
+
+    def _forget(self, name: str) -> None:
+        self._uninstall(name)
+        self._strategies.pop(name, None)
+        self._accepted.pop(name, None)
+        self._rejected.discard(name)
 
     # Deletion
 
@@ -306,6 +334,8 @@ class CustomResourceDefinitions(Strategy):
             self._rejected.discard(name)
 
     def _schema_causes(self, schema: Mapping[str, Any]) -> Iterable[Cause]:
+        from kastra.schema.compiled import SchemaError
+
         try:
             self.compiled(schema)
         except SchemaError as error:

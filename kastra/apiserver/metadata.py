@@ -227,17 +227,19 @@ def set_generation(obj: dict[str, Any], old: Mapping[str, Any]) -> bool:
     return True
 
 
-def create_causes(obj: Mapping[str, Any], resource: Resource, warnings: list[str]) -> list[Cause]:
-    """What is wrong with the metadata of a new object."""
+def create_causes(obj: Mapping[str, Any], builtin_kind: str, warnings: list[str]) -> list[Cause]:
+    """What is wrong with the metadata of a new object.
+
+    Args:
+        builtin_kind: its kind if that is built-in, since only these have names of another form than DNS subdomains.
+    """
     metadata = obj["metadata"]
     causes: list[Cause] = []
     name = metadata.get("name", "")
     if not name:
         causes.append(Cause(REQUIRED, "Required value: name or generateName is required", "metadata.name"))
     else:
-        # Only built-in kinds have names of another form than DNS subdomains.
-        problems = name_problems(name, resource.kind if resource.builtin else "")
-        causes += _bad("metadata.name", name, problems)
+        causes += _bad("metadata.name", name, name_problems(name, builtin_kind))
     return causes + _common_causes(metadata, {}, warnings)
 
 

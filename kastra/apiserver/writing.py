@@ -119,7 +119,7 @@ class ObjectWriter:
         attributes = Attributes(
             Operation.CREATE, served, namespace, meta.get("name", ""), obj, None, call, unknown=unknown
         )
-        attributes.causes += metadata.create_causes(obj, resource, call.warnings)
+        attributes.causes += metadata.create_causes(obj, resource.kind if resource.builtin else "", call.warnings)
         obj = await self._admit(attributes, lambda admitted: strategy.prepare_create(admitted, now))
         meta = obj["metadata"]
         if not tracked:

@@ -150,7 +150,18 @@ async def look(settings: Settings, *, path: str | Path | None = None) -> AsyncIt
             from .definitions import builtin_definitions
 
             await api.definitions.ensure(builtin_definitions())
-        yield Composition(settings, clock, bus, store, api, client)
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            if exists:
+                tasks.start_soon(api.definitions.follow)
+            # As in `compose`: what goes wrong in the caller's block must reach the caller as it is.
+            try:
+                yield Composition(settings, clock, bus, store, api, client)
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the task group
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
     finally:
         await store.aclose()
 
@@ -228,8 +239,12 @@ def _answer(parts: Composition, request: ConnectRequest) -> AsyncIterator[Mappin
 
 
 def _connect_events(store: ObjectStore, bus: Bus | None, clock: Clock, connectors: ConnectorRegistry) -> None:
-    from kastra.engine.history import History
+    def connect(request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
+        # Imported when somebody asks: most looks at a store ask for no events.
+        from kastra.engine.history import History
 
-    from .streams import RunEvents
+        from .streams import RunEvents
 
-    connectors.register("runs.mastra.ai", "events", RunEvents(History(store.query), bus, clock).connect)
+        return RunEvents(History(store.query), bus, clock).connect(request)
+
+    connectors.register("runs.mastra.ai", "events", connect)

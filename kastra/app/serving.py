@@ -133,8 +133,8 @@ async def serving(
             f"--insecure-http {insecure.host}: has no authentication, so it must be on loopback (127.0.0.1)"
         )
     with ExitStack() as sockets:
-        secure_socket = sockets.enter_context(_bind(listen))
-        insecure_socket = sockets.enter_context(_bind(insecure)) if insecure is not None else None
+        secure_socket = sockets.enter_context(_bind(listen, "--listen"))
+        insecure_socket = sockets.enter_context(_bind(insecure, "--insecure-http")) if insecure is not None else None
         async with compose(settings) as parts:
             files = certificates(settings.data, listen.host, parts.clock)
             token, authenticator = administrator(settings.data)
@@ -186,7 +186,7 @@ def _server(application: Application, settings: Settings, **tls: Any) -> _Server
 
 
 @contextmanager
-def _bind(address: Address) -> Iterator[socket.socket]:
+def _bind(address: Address, option: str) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -196,7 +196,7 @@ def _bind(address: Address) -> Iterator[socket.socket]:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"can't listen on {address.host}:{address.port}: {error.strerror}; choose another with --listen",
+                f"can't listen on {address.host}:{address.port}: {error.strerror}; choose another with {option}",
             ) from None
         yield bound
     finally:

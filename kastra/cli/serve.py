@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from kastra.config import Settings
 
 
+def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> "Address | None":
+    """An option's value as an address."""
+    from kastra.app.serving import Address
+    from kastra.config import ConfigError
+
+    try:
+        return Address.parse(value) if value else None
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command(
     epilog=examples(
         "kastra serve                                     on 127.0.0.1:6443",
@@ -29,22 +40,28 @@ if TYPE_CHECKING:
     )
 )
 @click.option(
-    "--listen", default="127.0.0.1:6443", metavar="HOST:PORT", show_default=True, help="Where to serve, over TLS."
+    "--listen",
+    default="127.0.0.1:6443",
+    metavar="HOST:PORT",
+    show_default=True,
+    callback=_address,
+    help="Where to serve, over TLS.",
 )
 @click.option(
-    "--insecure-http", metavar="HOST:PORT", help="Also serve plain HTTP without authentication, on loopback only."
+    "--insecure-http",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Also serve plain HTTP without authentication, on loopback only.",
 )
-def serve(listen: str, insecure_http: str | None) -> int:
+def serve(listen: "Address", insecure_http: "Address | None") -> int:
     """Serve the Kubernetes API, and run controllers and Runs."""
     import anyio
 
-    from kastra.app.serving import Address
     from kastra.telemetry import configure_logging
 
     settings = settings_of()
     configure_logging(settings.log_level, json=not sys.stderr.isatty())
-    insecure = Address.parse(insecure_http) if insecure_http else None
-    body = partial(_serve, settings, Address.parse(listen), insecure)
+    body = partial(_serve, settings, listen, insecure_http)
     return anyio.run(body, backend="asyncio", backend_options={"use_uvloop": sys.platform != "win32"})
 
 

@@ -126,7 +126,12 @@ def load(paths: Iterable[str | Path], *, stdin: BinaryIO | None = None, strict_y
             data = source.read(MAX_BYTES + 1)
             _read(loaded, "-", data, looks_like_json(data), strict_yaml)
             continue
-        files = _files(loaded, path)
+        try:
+            files = _files(loaded, path)
+        except OSError as error:
+            # A name that is too long, or a folder that may not be read.
+            loaded.problems.append(Problem("error", path, START, "", error.strerror or str(error)))
+            continue
         for file in files:
             resolved = file.resolve()
             if resolved in seen:
@@ -155,7 +160,14 @@ def _files(loaded: Loaded, path: str) -> Sequence[Path]:
             and file.is_file()
             and not any(part.startswith(".") for part in file.relative_to(place).parts)
         ]
-        if not files:
+        root = place.resolve()
+        for file in [file for file in files if not file.resolve().is_relative_to(root)]:
+            # A folder may come from strangers, and what its links lead to would be quoted in messages.
+            files.remove(file)
+            what = "link that leads out of the folder; name the file itself to load it"
+            loaded.problems.append(Problem("error", str(file), START, "", what))
+            loaded.files.append(str(file))
+        if not files and not loaded.problems:
             loaded.problems.append(
                 Problem("error", path, START, "", f"folder has no manifests ({', '.join(_SUFFIXES)})")
             )

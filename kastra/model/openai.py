@@ -35,6 +35,7 @@ from kastra.model.interface import (
     text_of,
 )
 from kastra.netguard import Answer, BadAnswer, ConnectionFailed, Limits, Refused, TimedOut
+from kastra.telemetry import without_secrets
 
 MAX_ANSWER = 8 * 1024 * 1024
 DEFAULT_TIMEOUT = 120.0
@@ -205,6 +206,7 @@ class OpenAIModel:
             # The body is left out: providers quote the key in it.
             return ModelError("authorization", f"{self._who()}: the provider refused the credentials (HTTP {status})")
         said, code = _said(answer)
+        said = without_secrets(said)
         for secret in (credentials.api_key, *credentials.headers.values()):
             said = said.replace(secret, "***") if len(secret) > 3 else said
         text = f"{self._who()}: HTTP {status}{f': {said}' if said else ''}"
@@ -260,7 +262,8 @@ def _read(answer: Answer, names: Mapping[str, str], *, wants_object: bool, who: 
         return ModelError("malformed", f"{who}: malformed answer: {what}")
 
     try:
-        body = answer.json()
+        # A proxy may repeat what it was sent, and answers are kept for good.
+        body = without_secrets(answer.json())
     except ValueError:
         raise malformed("not JSON in UTF-8") from None
     if not isinstance(body, dict):

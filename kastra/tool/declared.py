@@ -11,6 +11,7 @@ from typing import Any
 
 from kastra.api.durations import parse_duration
 from kastra.clock import Clock
+from kastra.telemetry import without_secrets
 from kastra.tool.interface import ToolBody, ToolContext, ToolError, ToolServices
 from kastra.tool.schema import JsonSchema
 from kastra.tool.throttle import Throttle
@@ -63,13 +64,19 @@ class DeclaredTool:
         else:
             async with self.throttle.turn():
                 result = await self._timed(arguments, context)
+        result = without_secrets(result)
         if self.output is not None and (problems := self.output.problems(result)):
             raise ToolError(f"result of {self.name}: {'; '.join(problems)}", type="output", retryable=False)
         return result
 
     async def _timed(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
+        # What a call says is kept for good, and endpoints and exceptions repeat what they were given.
         try:
             return await within(self.clock, self.timeout, lambda: self.body.call(arguments, context))
+        except ToolError as error:
+            error.message = without_secrets(error.message)
+            error.args = (error.message,)
+            raise
         except TimeoutError:
             raise ToolError(f"{self.name} took longer than {self.timeout:g}s", type="timeout") from None
 

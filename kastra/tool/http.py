@@ -17,6 +17,7 @@ import orjson
 from kastra.cel import CelError, Template, environment
 from kastra.cel.references import tokens
 from kastra.netguard import Answer, BadAnswer, ConnectionFailed, Guard, Refused, TimedOut
+from kastra.telemetry import register_secret
 from kastra.tool.interface import SecretReader, ToolContext, ToolError, ToolServices
 
 MAX_COMPLAINT = 500
@@ -119,8 +120,9 @@ def _authorization(auth: Mapping[str, Any], secret: str) -> tuple[str, str]:
     if auth["type"] == "bearer":
         return name, f"Bearer {secret}"
     if auth["type"] == "basic":
-        pair = f"{auth.get('username') or ''}:{secret}"
-        return name, "Basic " + base64.b64encode(pair.encode()).decode()
+        pair = base64.b64encode(f"{auth.get('username') or ''}:{secret}".encode()).decode()
+        register_secret(pair)
+        return name, f"Basic {pair}"
     return name, secret
 
 

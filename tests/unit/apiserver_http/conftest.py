@@ -15,6 +15,7 @@ from kastra.apiserver.call import User
 from kastra.apiserver.filters import Limits
 from kastra.apiserver.http.server import Application
 from kastra.apiserver.loopback import LoopbackClient
+from kastra.apiserver.subresources import ConnectorRegistry
 from kastra.bus import Bus
 from kastra.store.objects import ObjectStore, open_store
 from kastra.testing.clock import VirtualClock
@@ -161,11 +162,11 @@ class Server:
 
 
 @asynccontextmanager
-async def serve(**options: Any) -> AsyncIterator[Server]:
-    """A server with one custom kind, Widget."""
+async def serve(connectors: ConnectorRegistry | None = None, **options: Any) -> AsyncIterator[Server]:
+    """A server with one custom kind, Widget; `options` are the application's."""
     clock = VirtualClock()
     async with await open_store(":memory:", clock=clock, bus=Bus(clock)) as store:
-        api = await start(store, clock)
+        api = await start(store, clock, connectors=connectors)
         await api.definitions.ensure([WIDGETS])
         tokens = TokenAuthenticator([(token_hash("another"), User("jo")), (token_hash(TOKEN), User("admin"))])
         options.setdefault("limits", Limits())

@@ -1,0 +1,144 @@
+"""What every request passes before and after it is served: identity, limits, the audit log, and a net below.
+
+In this order: an id (`Audit-Id`), the number of requests in flight (429), identity (401), a deadline for writes (504), and
+an audit line whatever the outcome. A defect of ours becomes a 500 that names the id; its traceback stays in the log.
+
+Source: apiserver/pkg/server/filters. Read next: `kastra.apiserver.http.server`.
+"""
+
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from kastra.api.durations import parse_duration
+from kastra.api.errors import BadRequest, Forbidden, InternalError, ServerTimeout, StatusError, TooManyRequests
+from kastra.clock import Clock
+
+from .authentication import Authenticator
+from .http.errors import error_response, unauthorized
+from .http.health import HEALTH
+from .http.message import Disconnected, Request, Response
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_OPEN_PATHS = frozenset({*HEALTH, "version"})
+_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOCAL_HOST = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
+audit_log = logging.getLogger("kastra.audit")
+_log = logging.getLogger("kastra.apiserver")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server bears.
+
+    Args:
+        in_flight: requests at the same time; streams that have begun don't count.
+        deadline: seconds that a write may take, also the most that a client can ask for with `timeout`.
+    """
+
+    in_flight: int = 400
+    deadline: float = 60.0
+
+
+class Filters:
+    """The chain around a handler.
+
+    Args:
+        handler: serves what passes.
+        local: refuse what a browser was talked into: foreign Host names and anything with an Origin. For a listener
+            without authentication.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        authenticator: Authenticator,
+        clock: Clock,
+        limits: Limits | None = None,
+        *,
+        local: bool = False,
+    ) -> None:
+        self._handler = handler
+        self._authenticator = authenticator
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._local = local
+        self._in_flight = 0
+
+    async def handle(self, request: Request) -> Response:
+        """Serve a request; whatever happens, there is a response. Raises Disconnected."""
+        sent = request.headers.get(b"audit-id", b"")
+        request.id = sent.decode() if _ID.fullmatch(sent) else str(uuid.uuid4())
+        begun = self._clock.monotonic()
+        self._in_flight += 1
+        try:
+            response = await self._served(request)
+        except StatusError as error:
+            response = error_response(error, request.warnings)
+        except Disconnected:
+            raise
+        except Exception:  # noqa: BLE001 - told as a 500; the log has it
+            _log.exception("defect while serving a request", extra={"id": request.id, "path": request.path})
+            response = internal_error(request.id)
+        finally:
+            self._in_flight -= 1
+        if audit_log.isEnabledFor(logging.INFO):
+            audit_log.info(
+                "request",
+                extra={
+                    "id": request.id,
+                    "user": request.user.name,
+                    "verb": request.verb or request.method.lower(),
+                    "path": request.path,
+                    "code": response.status,
+                    "seconds": round(self._clock.monotonic() - begun, 6),
+                },
+            )
+        return response
+
+    async def _served(self, request: Request) -> Response:
+        public = bool(request.segments) and request.segments[0] in _OPEN_PATHS
+        if self._in_flight > self._limits.in_flight and not public:
+            raise TooManyRequests("Too many requests, please try again later.", retry_after=1)
+        if self._local:
+            _check_local(request)
+        if not public or request.segments[0] == "version":
+            user = self._authenticator.authenticate(request.headers)
+            if user is None and not public:
+                raise unauthorized()
+            if user is not None:
+                request.user = user
+        if request.method in _READS:
+            return await self._handler(request)
+        seconds = self._deadline(request)
+        with anyio.move_on_after(seconds):
+            return await self._handler(request)
+        raise ServerTimeout(f"Timeout: request did not complete within {seconds:g}s", retry_after=1)
+
+    def _deadline(self, request: Request) -> float:
+        asked = request.query.get("timeout", "")
+        if not asked:
+            return self._limits.deadline
+        try:
+            seconds = parse_duration(asked)
+        except ValueError:
+            raise BadRequest(f"invalid timeout {asked[:64]!r}: write a duration such as 30s") from None
+        return min(seconds, self._limits.deadline) if seconds > 0 else self._limits.deadline
+
+
+def internal_error(request_id: str) -> Response:
+    """500 that says where to look, and nothing of what happened."""
+    message = f"Internal error occurred: the server's log has more under the request id {request_id}"
+    return error_response(InternalError(message))
+
+
+def _check_local(request: Request) -> None:
+    """Only programs of this machine: a page in a browser can send requests here, but not without these headers."""
+    if b"origin" in request.headers or not _LOCAL_HOST.fullmatch(request.headers.get(b"host", b"")):
+        raise Forbidden("this listener has no authentication and serves local programs only")

@@ -1,0 +1,1 @@
+"""The Kubernetes API on the wire: HTTP in, the registry's verbs, HTTP out."""

@@ -1,0 +1,206 @@
+"""The ASGI application: a request comes in, passes the filters, is routed by its path, and its answer goes out.
+
+    Application(api.registry, authenticator)  ->  await app(scope, receive, send)
+
+There is no framework below it; uvicorn calls it and nothing else does. Streams end when their client goes away, when their
+time is up, or on `stop`, always with a final chunk so that clients see a clean end.
+
+Source: the ASGI HTTP specification. Read next: `kastra.apiserver.http.routing`, then `resources`.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import anyio
+import orjson
+
+from kastra.api.errors import StatusError
+from kastra.apiserver.authentication import Authenticator
+from kastra.apiserver.filters import Filters, Limits, internal_error
+from kastra.apiserver.registry import Registry
+from kastra.telemetry import CONTENT_TYPE, Metrics
+
+from .discovery import Discovery
+from .errors import error_response, method_not_allowed, unknown_path
+from .health import HEALTH, health, version
+from .message import Disconnected, Receive, Request, Response, Scope, Send
+from .negotiation import negotiate
+from .openapi import OpenAPI
+from .resources import Resources
+from .routing import Router
+
+_log = logging.getLogger("kastra.apiserver")
+_LONGEST_WARNINGS = 4096
+
+
+class Application:
+    """The API of one registry over HTTP.
+
+    Args:
+        local: serve programs of this machine only (see `kastra.apiserver.filters`).
+        metrics: shown at `/metrics`; None for a set of its own.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        authenticator: Authenticator,
+        *,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+        local: bool = False,
+    ) -> None:
+        self._metrics = metrics or Metrics()
+        self._requests = self._metrics.counter(
+            "kastra_apiserver_requests_total", "Requests by verb and status code.", ("verb", "code")
+        )
+        self._router = Router(registry.scheme)
+        self._resources = Resources(registry)
+        self._discovery = Discovery(registry, self._router)
+        self._openapi = OpenAPI(registry, self._router)
+        self._filters = Filters(self._route, authenticator, registry.clock, limits, local=local)
+        self._streams: set[anyio.CancelScope] = set()
+        self._stopping = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"only HTTP is served, not {scope['type']}")
+        try:
+            request = Request.of(scope, receive)
+        except StatusError as error:
+            await _send(send, error_response(error), "")
+            return
+        try:
+            response = await self._filters.handle(request)
+        except Disconnected:
+            return
+        self._requests.inc(request.verb or request.method.lower(), str(response.status))
+        if response.stream is None:
+            await _send(send, response, request.id)
+        else:
+            await self._stream(request, response, response.stream, send)
+
+    def stop(self) -> None:
+        """End all streams, and say at `/readyz` that no more requests should come."""
+        self._stopping = True
+        for scope in tuple(self._streams):
+            scope.cancel()
+
+    # Routing
+
+    async def _route(self, request: Request) -> Response:
+        parts = request.segments
+        if not parts:
+            return self._get(request, Response(body=orjson.dumps({"paths": self._discovery.paths()})))
+        head = parts[0]
+        if head in ("api", "apis"):
+            if len(parts) <= (2 if head == "api" else 3):
+                found = self._discovery.find(parts, request.headers.get(b"accept", b""))
+                return self._get(request, found)
+            route = self._router.find(parts)
+            return unknown_path() if route is None else await self._resources.handle(request, route)
+        if head == "openapi":
+            return self._get(request, self._openapi.find(parts, request))
+        if len(parts) > 1:
+            return unknown_path()
+        if head in HEALTH:
+            return self._get(request, health(head, stopping=self._stopping, verbose="verbose" in request.query))
+        if head == "version":
+            return self._get(request, version())
+        if head == "metrics":
+            return self._get(request, Response(body=self._metrics.render(), content_type=CONTENT_TYPE.encode()))
+        return unknown_path()
+
+    def _get(self, request: Request, found: Response | None) -> Response:
+        if found is None:
+            return unknown_path()
+        if request.method != "GET":
+            raise method_not_allowed()
+        request.verb = "get"
+        if request.segments and request.segments[0] == "version":
+            negotiate(request.headers.get(b"accept", b""), tables=False)
+        return found
+
+    # Streams
+
+    async def _stream(self, request: Request, response: Response, stream: AsyncIterator[bytes], send: Send) -> None:
+        """Send chunks as they come, while looking whether the client is still there."""
+        begun = False
+        failed: Response | None = None
+        scope = anyio.CancelScope()
+        self._streams.add(scope)
+        if self._stopping:
+            scope.cancel()
+        try:
+            with scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(_cancel_when_gone, request.receive, scope)
+                    with anyio.move_on_after(response.seconds):
+                        try:
+                            async for chunk in stream:
+                                if not begun:
+                                    begun = True
+                                    await send(_start(response, request.id, None))
+                                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        except StatusError as error:
+                            failed = error_response(error)
+                        except Exception:  # noqa: BLE001 - told as a 500; the log has it
+                            _log.exception("defect while streaming", extra={"id": request.id, "path": request.path})
+                            failed = internal_error(request.id)
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._streams.discard(scope)
+            with anyio.CancelScope(shield=True):
+                close = getattr(stream, "aclose", None)
+                if close is not None:
+                    await close()
+        if failed is not None and begun:
+            return  # no final chunk: the client sees that the answer is not whole
+        if failed is not None:
+            await _send(send, failed, request.id)
+            return
+        if not begun:
+            await send(_start(response, request.id, None))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    # A body that nobody read may come first.
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _send(send: Send, response: Response, request_id: str) -> None:
+    await send(_start(response, request_id, len(response.body)))
+    await send({"type": "http.response.body", "body": response.body})
+
+
+def _start(response: Response, request_id: str, length: int | None) -> dict[str, object]:
+    headers: list[tuple[bytes, bytes]] = [
+        (b"content-type", response.content_type),
+        (b"cache-control", response.cache),
+        *response.headers,
+    ]
+    if request_id:
+        headers.append((b"audit-id", request_id.encode()))
+    if length is not None:
+        headers.append((b"content-length", str(length).encode()))
+    if response.warnings:
+        headers += _warnings(response.warnings)
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
+
+
+def _warnings(warnings: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """`Warning` headers (RFC 7234), each text once; as many as clients are sure to read."""
+    headers = []
+    size = 0
+    for warning in dict.fromkeys(warnings):
+        clean = "".join(char if char.isprintable() else " " for char in warning)
+        value = b'299 - "%b"' % clean.replace("\\", "\\\\").replace('"', '\\"').encode()
+        size += len(value)
+        if size > _LONGEST_WARNINGS:
+            break
+        headers.append((b"warning", value))
+    return headers
