@@ -44,7 +44,14 @@ class Owned(SqlError):
 
     def __init__(self, path: str | Path, holder: Holder | None) -> None:
         who = f"{holder.command} (pid {holder.pid})" if holder else "another process"
-        super().__init__(f"{path} is in use by {who}: stop it, or send it the request")
+        endpoint = read_endpoint(path)
+        advice = "stop it, or wait until it has ended"
+        if endpoint is not None and holder is not None and endpoint.pid == holder.pid:
+            kubeconfig = Path(path).absolute().with_name("kubeconfig")
+            advice = (
+                f"it serves {endpoint.url}, so send it the request (KUBECONFIG={kubeconfig} kubectl ...), or stop it"
+            )
+        super().__init__(f"{path} is in use by {who}: {advice}")
         self.holder = holder
 
 

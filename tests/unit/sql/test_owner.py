@@ -44,6 +44,11 @@ async def test_waiting_for_the_owner_ends_with_its_name_or_with_the_file(tmp_pat
     first = await own(path)
     with pytest.raises(Owned, match=rf"k\.db is in use by .+ \(pid {os.getpid()}\): stop it"):
         await own(path, wait=0)
+    write_endpoint(path, Endpoint("https://127.0.0.1:1", os.getpid(), "token"))
+    with pytest.raises(
+        Owned, match=r"it serves https://127\.0\.0\.1:1, so send it the request \(KUBECONFIG=.*/kubeconfig"
+    ):
+        await own(path, wait=0)
     taken: list[str] = []
 
     async def wait() -> None:
