@@ -178,20 +178,10 @@ def metrics() -> str:
 async def _catalogue() -> list[tuple[str, str, str, tuple[str, ...]]]:
     from kastra.app.composition import compose
     from kastra.config import Settings
-    from kastra.engine.pool import Pool
-    from kastra.runtime.discovery import discover
-    from kastra.runtime.manager import Manager
-    from kastra.telemetry import Metrics
 
-    registry = Metrics()
-    configured = Settings(controllers=())
-    async with compose(configured, path=":memory:") as parts:
-        manager = Manager(parts.client, parts.bus, parts.clock, metrics=registry)
-        manager.register_service(Settings, configured)
-        assert parts.pool is not None
-        manager.register_service(Pool, parts.pool)
-        manager.use(discover(packages=["kastra.controllers"]))
-        return registry.catalogue()
+    async with compose(Settings(controllers=()), path=":memory:") as parts:
+        assert parts.manager is not None
+        return parts.manager.metrics.catalogue()
 
 
 def failpoints() -> str:
