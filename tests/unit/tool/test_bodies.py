@@ -235,9 +235,18 @@ async def test_a_deadline_kills_the_program_and_its_children(services: ToolServi
         while not pids.exists():
             await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
-    for pid in map(int, pids.read_text().split()):
-        state = Path(f"/proc/{pid}/stat")
-        assert not state.exists() or state.read_text().split()[2] == "Z", f"process {pid} still runs"
+    # The signal has been sent; the kernel needs a moment to act on it for those that nobody here waits for.
+    with anyio.fail_after(10):
+        for pid in map(int, pids.read_text().split()):
+            while _runs(pid):
+                await anyio.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
 
 
 async def test_a_timeout_is_an_error_of_its_type(services: ToolServices) -> None:
