@@ -7,7 +7,7 @@ are created. Runs are created suspended unless asked otherwise, because applying
 Works on any `Client`, so the same code serves the embedded store and a remote server. Read next: `kastra.app.applyset`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Any, Literal
@@ -84,9 +84,19 @@ class ApplyReport:
         return not any(problem.severity == "error" for problem in self.problems)
 
 
-async def apply(client: Client, loaded: Loaded, validator: Validator, options: ApplyOptions) -> ApplyReport:
-    """Check and send the manifests of `loaded`."""
-    errors = await validator.check_in_turns(loaded.manifests)
+async def apply(
+    client: Client,
+    loaded: Loaded,
+    validator: Validator,
+    options: ApplyOptions,
+    pause: Callable[[], Awaitable[object]] | None = None,
+) -> ApplyReport:
+    """Check and send the manifests of `loaded`.
+
+    Args:
+        pause: awaited after the objects of each kind are sent, before those that may refer to them.
+    """
+    errors = await validator.check_in_turns(loaded.manifests, options.namespace)
     report = ApplyReport(problems=[*loaded.problems, *chain.from_iterable(errors)])
     if not report.ok and not options.keep_going:
         report.not_applied = len(loaded.manifests)
@@ -100,6 +110,8 @@ async def apply(client: Client, loaded: Loaded, validator: Validator, options: A
     await sender.create_namespaces(manifests)
     for _, same_kind in groupby(manifests, key=lambda manifest: manifest.object["kind"]):
         await sender.send(list(same_kind))
+        if pause is not None:
+            await pause()
     return report
 
 

@@ -82,12 +82,16 @@ async def compose(
         DiscoveryError: a controller's module doesn't load.
     """
     from .definitions import outdated
+    from .validation import Remembered
 
     clock = clock or SystemClock()
     path = path if path is not None else settings.store
     bus = Bus(clock)
     connectors = ConnectorRegistry()
     discovered = discover_controllers(settings)
+    validators: dict[tuple[str, str], KindValidator] = {
+        kind: Remembered(validator) for kind, validator in discovered.validators.items()
+    }
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
         store = await _open(settings, path, clock, bus)
@@ -102,13 +106,13 @@ async def compose(
         api = await start(
             store,
             clock,
-            validators=discovered.validators,
+            validators=validators,
             update_validators=discovered.update_validators,
             connectors=connectors,
         )
         client = LoopbackClient(api.registry, user=_ADMIN)
         await api.definitions.ensure(await outdated(client))
-        parts = Composition(settings, clock, bus, store, api, client, validators=discovered.validators)
+        parts = Composition(settings, clock, bus, store, api, client, validators=validators)
         if reconcile:
             manager = parts.manager = await _make_manager(parts, discovered, stack, execute=execute)
             async with anyio.create_task_group() as tasks:

@@ -31,6 +31,9 @@ from .composition import Composition, compose
 from .running import EventListener, RunFailed, RunResult, create_run, follow_run
 from .validation import Validator
 
+_PAUSE = 1.0
+"""Seconds at most that controllers are given after each kind. Nothing depends on their being done."""
+
 
 class Kastra:
     """An open store with its controllers and its executor. Made by `kastra.open`.
@@ -81,16 +84,22 @@ class Kastra:
             loaded.problems += part.problems
             loaded.files += part.files
         if prune is None:
-            return await apply_manifests(self.client, loaded, self.validator(), options)
+            return await apply_manifests(self.client, loaded, self.validator(), options, self._keep_up)
         members = ApplySet(self.client, prune, options.namespace)
         options = replace(options, labels={**options.labels, **members.labels})
         changes = options.dry_run == "none"
         if changes and not loaded.errors:
             await members.begin(manifest.ref for manifest in loaded.manifests)
-        report = await apply_manifests(self.client, loaded, self.validator(), options)
+        report = await apply_manifests(self.client, loaded, self.validator(), options, self._keep_up)
         if report.ok and options.dry_run != "client":
             report.applied += await members.finish(report.applied, dry_run=not changes)
         return report
+
+    async def _keep_up(self) -> None:
+        """Let controllers look at what was sent: what refers to it finds it Ready and needs looking at once, not twice."""
+        if self._parts.manager is not None:
+            with anyio.move_on_after(_PAUSE):
+                await self._parts.manager.settle(horizon=0)
 
     async def settle(self, timeout: float | None = None) -> bool:
         """Wait until controllers have nothing left to do; False if that took more than `timeout` seconds."""

@@ -9,12 +9,14 @@ Read next: `kastra.app.applying`, which sends what passes.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import anyio.lowlevel
+import orjson
 
 from kastra.api.errors import INVALID, NOT_SUPPORTED, Cause
-from kastra.api.meta import is_dns_label
+from kastra.api.meta import DEFAULT_NAMESPACE, is_dns_label
 from kastra.api.names import closest, generate_name
 from kastra.api.scheme import Resource, Scheme
 from kastra.api.values import copy
@@ -30,6 +32,9 @@ KindValidator = Callable[[Mapping[str, Any]], Sequence[Cause]]
 """What a kind's structural schema can't say, as found by discovery; answers causes, never raises."""
 
 _DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
+_CHOSEN = frozenset(("name", "generateName", "namespace", "labels", "annotations"))
+"""What the author chooses of an object's metadata."""
+_REMEMBERED = 4096
 _TURN = 20
 """Manifests checked at a stretch."""
 _ROOT_KEYS = ("apiVersion", "kind", "metadata")
@@ -59,6 +64,33 @@ _METADATA_LISTS: Mapping[str, tuple[type, str]] = {
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
+class Remembered:
+    """A kind's validator that doesn't look again at what it found valid a moment ago: an object is checked before it is
+    sent and when it arrives, and applied again unchanged more often than not.
+
+    Args:
+        check: sees nothing but the object, so that the same object always gets the same answer.
+    """
+
+    def __init__(self, check: KindValidator) -> None:
+        self._check = check
+        self._valid: dict[bytes, None] = {}
+
+    def __call__(self, obj: Mapping[str, Any]) -> Sequence[Cause]:
+        """The causes, as found or remembered."""
+        content = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+        chosen = {key: value for key, value in obj["metadata"].items() if key in _CHOSEN}
+        digest = blake2b(orjson.dumps((content, chosen), option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+        if digest in self._valid:
+            return ()
+        causes = self._check(obj)
+        if not causes:
+            if len(self._valid) >= _REMEMBERED:
+                del self._valid[next(iter(self._valid))]
+            self._valid[digest] = None
+        return causes
+
+
 class Validator:
     """Checks manifests against the kinds that a server has, and those that the manifests define.
 
@@ -72,17 +104,23 @@ class Validator:
         self._validators = {_DEFINITION: _definition_causes, **validators}
         self._compiled: dict[tuple[str, str], tuple[CompiledSchema | None, Mapping[str, Any] | None]] = {}
 
-    def check(self, manifests: Sequence[Manifest]) -> list[list[Problem]]:
-        """The errors of each manifest, in their order; an empty list for one that is valid."""
-        self._learn_all(manifests)
-        return [self._check_one(manifest) for manifest in manifests]
+    def check(self, manifests: Sequence[Manifest], namespace: str = DEFAULT_NAMESPACE) -> list[list[Problem]]:
+        """The errors of each manifest, in their order; an empty list for one that is valid.
 
-    async def check_in_turns(self, manifests: Sequence[Manifest]) -> list[list[Problem]]:
+        Args:
+            namespace: of objects that name none.
+        """
+        self._learn_all(manifests)
+        return [self._check_one(manifest, namespace) for manifest in manifests]
+
+    async def check_in_turns(
+        self, manifests: Sequence[Manifest], namespace: str = DEFAULT_NAMESPACE
+    ) -> list[list[Problem]]:
         """As `check`, letting others have the event loop in between."""
         self._learn_all(manifests)
         errors: list[list[Problem]] = []
         for manifest in manifests:
-            errors.append(self._check_one(manifest))
+            errors.append(self._check_one(manifest, namespace))
             if len(errors) % _TURN == 0:
                 await anyio.lowlevel.checkpoint()
         return errors
@@ -104,7 +142,7 @@ class Validator:
                 key = (f"{spec.get('group')}/{version.get('name')}", kind)
                 self._compiled[key] = (_compile(schema), schema)
 
-    def _check_one(self, manifest: Manifest) -> list[Problem]:
+    def _check_one(self, manifest: Manifest, namespace: str) -> list[Problem]:
         obj = manifest.object
         key = (obj["apiVersion"], obj["kind"])
         resource = self._scheme.for_kind(*key)
@@ -125,6 +163,8 @@ class Validator:
             causes += [cause for cause in admitted.causes if cause.field != "<nil>"]
             validate = self._validators.get((group, obj["kind"]))
             if validate is not None and not causes:
+                if resource is None or resource.namespaced:
+                    checked["metadata"].setdefault("namespace", namespace)
                 causes += validate(checked)
         return [manifest.problem(cause, suggestion=suggest(cause, obj, schema)) for cause in causes]
 

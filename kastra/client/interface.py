@@ -198,4 +198,3 @@ class Connector(Protocol):
 
 class Client(Reader, Writer, Connector, Protocol):
     """Everything one can do with objects."""
-
