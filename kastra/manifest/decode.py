@@ -158,11 +158,12 @@ class _Builder:
         kind = type(event)
         start = event.start_mark
         here = (start.line + 1, start.column + 1)
+        at = key or here
         if depth > MAX_DEPTH:
             raise DecodeError(f"nested more than {MAX_DEPTH} levels deep", here, path)
         if kind is yaml.AliasEvent:
             name = event.anchor or ""
-            self.places[path] = (*(key or here), *here, len(name) + 1)
+            self.places[path] = (at[0], at[1], here[0], here[1], len(name) + 1)
             return self._alias(name, here, path, depth)
         before = self.budget.nodes
         self.budget.charge(1, here, path)
@@ -173,10 +174,10 @@ class _Builder:
         if kind is yaml.ScalarEvent:
             end = event.end_mark
             length = end.column - start.column if end.line == start.line else 0
-            self.places[path] = (*(key or here), *here, length)
+            self.places[path] = (at[0], at[1], here[0], here[1], length)
             value, height = self._scalar(event, here, path), 1
         else:
-            self.places[path] = (*(key or here), *here, 0)
+            self.places[path] = (at[0], at[1], here[0], here[1], 0)
             expected = "seq" if kind is yaml.SequenceStartEvent else "map"
             if event.tag not in (None, "!", _CORE + expected):
                 raise DecodeError(f"tag {event.tag} is not allowed", here, path)

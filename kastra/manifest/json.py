@@ -72,13 +72,13 @@ class JSONScanner:
         if self._nodes > self._max_nodes:
             raise self._fail(f"more than {self._max_nodes:,} values", index, path)
         first = self._text[index : index + 1]
-        place = (*self._mark(key), *self._mark(index))
+        at, here = self._mark(key), self._mark(index)
         value: Any
         if first == "{":
-            self._places[path] = (*place, 0)
+            self._places[path] = (at[0], at[1], here[0], here[1], 0)
             return self._object(index + 1, path, depth)
         if first == "[":
-            self._places[path] = (*place, 0)
+            self._places[path] = (at[0], at[1], here[0], here[1], 0)
             return self._array(index + 1, path, depth)
         if first == '"':
             value, end = self._string(index, path)
@@ -88,7 +88,7 @@ class JSONScanner:
             value, end = self._number(number, path), number.end()
         else:
             raise self._fail("expected a JSON value", index, path)
-        self._places[path] = (*place, end - index)
+        self._places[path] = (at[0], at[1], here[0], here[1], end - index)
         return value, end
 
     def _string(self, index: int, path: PathTuple) -> tuple[str, int]:

@@ -19,6 +19,9 @@ from .bulk import insert_many
 from .driver import MEMORY, Connection, Rows
 from .errors import SqlError, classify
 
+# The package is compiled and has no stubs.
+_library: Any = libsql
+
 
 class _LibsqlConnection:
     driver = "libsql"
@@ -27,7 +30,7 @@ class _LibsqlConnection:
         target = path if path == MEMORY or not read_only else f"file:{quote(path)}?mode=ro"
         try:
             # None for the isolation level: transactions begin where we say so, nowhere else.
-            self._raw: Any = libsql.connect(target, isolation_level=None, _check_same_thread=False)
+            self._raw: Any = _library.connect(target, isolation_level=None, _check_same_thread=False)
         except ValueError as error:
             raise classify(str(error)) from None
 

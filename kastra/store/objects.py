@@ -10,7 +10,8 @@ Source: etcd's mvcc as seen through k8s.io/apiserver's storage.Interface. Read n
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -289,12 +290,7 @@ class ObjectStore:
     def _start(self, database: Database, ownership: Ownership | None) -> None:
         self._database = database
         self._ownership = ownership
-        reopen: Callable[[], Connection] | None = None
-        if database.path != MEMORY:
-
-            def reopen() -> Connection:
-                return _reopen(database, self.cache)
-
+        reopen = partial(_reopen, database, self.cache) if database.path != MEMORY else None
         self._writer = Writer(database.connection, database.epoch, reopen)
         self._tasks.append(asyncio.create_task(housekeeping.run(self), name="store housekeeping"))
 
