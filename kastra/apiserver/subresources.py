@@ -40,11 +40,17 @@ ConnectorFactory = Callable[[ConnectRequest], AsyncIterator[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class ConnectSubresource:
-    """A registered subresource; `verb` is what RBAC and discovery show: `get` for reads, `create` for actions."""
+    """A registered subresource.
+
+    Args:
+        verb: what RBAC and discovery show: `get` for reads, `create` for actions.
+        text: its records have a `text` each, which is all that clients are sent that don't ask for JSON alone.
+    """
 
     name: str
     verb: Literal["get", "create"]
     factory: ConnectorFactory
+    text: bool = False
 
 
 class ConnectorRegistry:
@@ -54,10 +60,16 @@ class ConnectorRegistry:
         self._by_resource: dict[str, dict[str, ConnectSubresource]] = {}
 
     def register(
-        self, group_resource: str, name: str, factory: ConnectorFactory, *, verb: Literal["get", "create"] = "get"
+        self,
+        group_resource: str,
+        name: str,
+        factory: ConnectorFactory,
+        *,
+        verb: Literal["get", "create"] = "get",
+        text: bool = False,
     ) -> None:
         """Serve `name` below every object of `group_resource` (`runs.mastra.ai`); replaces an earlier one."""
-        self._by_resource.setdefault(group_resource, {})[name] = ConnectSubresource(name, verb, factory)
+        self._by_resource.setdefault(group_resource, {})[name] = ConnectSubresource(name, verb, factory, text)
 
     def of(self, group_resource: str) -> list[ConnectSubresource]:
         """The subresources of a kind, for discovery."""

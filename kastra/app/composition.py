@@ -12,6 +12,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .validation import KindValidator
 
 KEY_NAME = "secret.key"
+_RUNS = f"runs.{GROUP}"
 _ADMIN = User("kastra-admin", ("system:masters",))
 
 
@@ -97,8 +99,17 @@ async def compose(
         store = await _open(settings, path, clock, bus)
         stack.push_async_callback(store.aclose)
         # Before definitions are served, so that discovery shows what hangs below their objects.
-        _connect_events(store, bus if reconcile and execute else None, clock, connectors)
+        _connect_reads(store, bus if reconcile and execute else None, clock, connectors)
         if reconcile and execute:
+
+            def act(name: str, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
+                from .run_actions import RunActions
+
+                assert parts.execution is not None
+                return RunActions(parts.client, parts.execution.pool, clock).connect(name, request)
+
+            for name in ("cancel", "suspend", "resume", "rerun"):
+                connectors.register(_RUNS, name, partial(act, name), verb="create")
             for plural in ("agents", "networks"):
                 connectors.register(
                     f"{plural}.{GROUP}", "generate", lambda request: _answer(parts, request), verb="create"
@@ -147,7 +158,7 @@ async def look(settings: Settings, *, path: str | Path | None = None) -> AsyncIt
         codec=SecretCodec(path.with_name(KEY_NAME)) if exists else PlainCodec(),
     )
     try:
-        _connect_events(store, None, clock, connectors)
+        _connect_reads(store, None, clock, connectors)
         api = await start(store, clock, connectors=connectors, read_only=exists)
         client = LoopbackClient(api.registry, user=_ADMIN)
         if not exists:
@@ -242,13 +253,16 @@ def _answer(parts: Composition, request: ConnectRequest) -> AsyncIterator[Mappin
     return parts.execution.answer(request, parts.manager.closure)
 
 
-def _connect_events(store: ObjectStore, bus: Bus | None, clock: Clock, connectors: ConnectorRegistry) -> None:
-    def connect(request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
-        # Imported when somebody asks: most looks at a store ask for no events.
+def _connect_reads(store: ObjectStore, bus: Bus | None, clock: Clock, connectors: ConnectorRegistry) -> None:
+    def connect(name: str, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
+        # Imported when somebody asks: most looks at a store ask for none of these.
         from kastra.engine.history import History
 
+        from .run_reads import RunReads
         from .streams import RunEvents
 
-        return RunEvents(History(store.query), bus, clock).connect(request)
+        history = History(store.query)
+        return RunReads(history, RunEvents(history, bus, clock)).connect(name, request)
 
-    connectors.register("runs.mastra.ai", "events", connect)
+    for name in ("events", "steps", "history", "log"):
+        connectors.register(_RUNS, name, partial(connect, name), text=name == "log")

@@ -35,7 +35,7 @@ def logs(target: tuple[str, ...], **options: Any) -> int:
 async def _logs(client: "Client", target: tuple[str, ...], options: dict[str, Any]) -> int:
     import orjson
 
-    from .run_events import EventLines
+    from kastra.engine.lines import EventLines
 
     # `kastra logs NAME` can only mean a Run: nothing else has a log.
     named = ("run", *target) if len(target) == 1 and "/" not in target[0] else target

@@ -138,7 +138,7 @@ def _namespace(options: dict[str, Any]) -> str:
 
 
 def _progress() -> "Callable[[Mapping[str, Any]], None]":
-    from .run_events import EventLines
+    from kastra.engine.lines import EventLines
 
     lines = EventLines(color=sys.stderr.isatty())
 

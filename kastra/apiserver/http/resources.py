@@ -194,7 +194,10 @@ class Resources:
             route.resource, route.namespace, route.name, route.subresource, request.user, body, since
         )
         # What an action refuses should be an answer; a stream of events may be quiet for long, so it begins at once.
-        return Response(stream=_lines(records, at_once=connector.verb == "get"))
+        at_once = connector.verb == "get"
+        if connector.text and request.headers.get(b"accept", b"*/*").strip() != b"application/json":
+            return Response(stream=_lines(records, _text, at_once=at_once), content_type=b"text/plain; charset=utf-8")
+        return Response(stream=_lines(records, orjson.dumps, at_once=at_once))
 
     def _check_subresource(self, request: Request, route: Route) -> None:
         resource, name = route.resource, route.subresource
@@ -210,14 +213,20 @@ class Resources:
             raise method_not_allowed()
 
 
-async def _lines(records: AsyncIterator[Mapping[str, Any]], *, at_once: bool) -> AsyncIterator[bytes]:
+def _text(record: Mapping[str, Any]) -> bytes:
+    return str(record["text"]).encode()
+
+
+async def _lines(
+    records: AsyncIterator[Mapping[str, Any]], encode: Callable[[Mapping[str, Any]], bytes], *, at_once: bool
+) -> AsyncIterator[bytes]:
     begun = at_once
     if at_once:
         yield b""
     try:
         async for record in records:
             begun = True
-            yield orjson.dumps(record) + b"\n"
+            yield encode(record) + b"\n"
     except StatusError as error:
         if not begun:
             raise

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kastra.cli.run import output_text, read_input
-from kastra.cli.run_events import EventLines
+from kastra.engine.lines import EventLines
 
 Kastra = Any
 HERE = ("-n", "kitchen")

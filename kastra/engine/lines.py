@@ -1,4 +1,4 @@
-"""A Run's events as lines for people: what `kastra run` shows while it waits, and `kastra logs` afterwards.
+"""A Run's events as lines for people: what `kastra run` shows while it waits, `kastra logs` and `runs/log` afterwards.
 
     0.0s  run started (Workflow)
     0.1s  find-recipes: started
