@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from .driver import APPLICATION_IDS, MEMORY, Connection, Driver, choose, open_writer, reserve_log
+from .driver import APPLICATION_IDS, MEMORY, Driver, WriterConnection, choose, open_writer, reserve_log
 from .migrations import migrate
 
 
@@ -26,7 +26,7 @@ class Database:
         copy: made before the schema was changed, if it was.
     """
 
-    connection: Connection
+    connection: WriterConnection
     driver: Driver
     path: str
     epoch: int

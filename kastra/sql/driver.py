@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import Corrupt, IoFault, SqlError
+from .syncing import CommitSync
 
 PAGE_SIZE = 8192
 """Three objects of 2 KB fill such a page; in the usual 4096 bytes there is room for one and much waste."""
@@ -69,10 +70,27 @@ class Connection(Protocol):
         ...
 
 
+class WriterConnection(Connection, Protocol):
+    """The one connection that writes."""
+
+    def begin(self, *, durable: bool) -> None:
+        """Begin a transaction; `durable` says whether its commit must reach the disk."""
+        ...
+
+    def commit(self) -> None:
+        """Commit it. Raises Unsynced (`kastra.sql.syncing`) if it is committed and the disk refused to take it."""
+        ...
+
+
 class Driver(Protocol):
-    """A SQLite library."""
+    """A SQLite library.
+
+    Args:
+        keeps_lock: it keeps the interpreter lock while it waits for the disk.
+    """
 
     name: str
+    keeps_lock: bool
 
     def version(self) -> tuple[int, int, int]:
         """Of the SQLite inside."""
@@ -94,8 +112,11 @@ _users_lock = threading.Lock()
 class _Registered:
     """A connection that is known to this module, so that another library is kept off the file while it is open."""
 
-    def __init__(self, inner: Connection, identity: tuple[int, int] | None) -> None:
+    def __init__(self, inner: Connection, identity: tuple[int, int] | None, log: Path | None) -> None:
         self.driver = inner.driver
+        self._commits = CommitSync(inner, log)
+        self.begin = self._commits.begin
+        self.commit = self._commits.commit
         self.execute = inner.execute
         self.executemany = inner.executemany
         self.rollback = inner.rollback
@@ -117,6 +138,7 @@ class _Registered:
             with self._lock:
                 self._inner.close()
         finally:
+            self._commits.close()
             _release(self._identity)
 
 
@@ -185,7 +207,7 @@ def recorded(path: str | Path) -> str | None:
     return next((name for name, id_ in APPLICATION_IDS.items() if id_ == number), None)
 
 
-def open_writer(path: str | Path, driver: Driver) -> Connection:
+def open_writer(path: str | Path, driver: Driver) -> WriterConnection:
     """Open the one connection of this process that writes; makes the file if there is none.
 
     Raises:
@@ -266,7 +288,7 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _connect(path: str, driver: Driver, *, read_only: bool) -> Connection:
+def _connect(path: str, driver: Driver, *, read_only: bool) -> WriterConnection:
     if path != MEMORY:
         path = str(Path(path).absolute())
         if not read_only and not Path(path).exists():
@@ -288,7 +310,8 @@ def _connect(path: str, driver: Driver, *, read_only: bool) -> Connection:
                 )
             _users[identity] = (name, count + 1)
     try:
-        connection = _Registered(driver.connect(path, read_only=read_only), identity)
+        log = Path(f"{path}-wal") if driver.keeps_lock and path != MEMORY else None
+        connection = _Registered(driver.connect(path, read_only=read_only), identity, log)
     except BaseException:
         _release(identity)
         raise

@@ -4,7 +4,7 @@ What its binding does differently, and what is done about it: every error is a V
 it); a result without columns is None (given as no rows); a closed connection panics (refused here); integers from 2^31 are
 bound as REAL, which INTEGER columns turn back exactly up to 2^53 (so never compare one with an untyped expression); a str
 is cut at NUL when read (so bodies are bytes); it keeps the interpreter lock for the length of every call, also while it
-waits for the disk.
+waits for the disk, so commits are synced by `kastra.sql.syncing`.
 
 Read next: `kastra.sql.driver`.
 """
@@ -76,6 +76,7 @@ class LibsqlDriver:
     """The `libsql` package."""
 
     name = "libsql"
+    keeps_lock = True
 
     def version(self) -> tuple[int, int, int]:
         """Of the SQLite that libSQL was forked from; the package itself reports that of the machine."""

@@ -72,6 +72,7 @@ class SqliteDriver:
     """The standard library's sqlite3."""
 
     name = "sqlite3"
+    keeps_lock = False
 
     def version(self) -> tuple[int, int, int]:
         """Of the SQLite that Python was linked with."""

@@ -7,8 +7,8 @@ that one bad item can't fail its neighbours.
 
 When the disk is full or refuses, everything waiting is failed and the writer is `degraded`: each later write is tried, a
 probe is made every second, and the first success ends it without a restart. A writer whose epoch was taken over writes
-nothing any more. It knows no revisions and no journals, and it never answers before the data is on disk (`power`) or in
-the operating system's hands (`process`).
+nothing any more, and neither does one whose last commit the disk refused to take. It knows no revisions and no journals, and
+it never answers before the data is on disk (`power`) or in the operating system's hands (`process`).
 
 Source: group commit, as in every database; etcd's backend batch. Read next: `kastra.sql.interface`, `kastra.store.objects`.
 """
@@ -26,9 +26,10 @@ from typing import Any
 from kastra.api.errors import InsufficientStorage, ServiceUnavailable, StatusError
 from kastra.failpoint import failpoint
 
-from .driver import Connection, Rows
+from .driver import Rows, WriterConnection
 from .errors import Busy, DiskFull, SqlError, StorageFault
 from .interface import GuardFailed, Operation, Overlay, Statement
+from .syncing import Unsynced
 
 MAX_OPERATIONS = 512
 MAX_BYTES = 4 << 20
@@ -89,7 +90,9 @@ class Writer:
         reopen: opens the file anew, after a fault that the connection didn't survive; None for a database in memory.
     """
 
-    def __init__(self, connection: Connection, epoch: int, reopen: Callable[[], Connection] | None = None) -> None:
+    def __init__(
+        self, connection: WriterConnection, epoch: int, reopen: Callable[[], WriterConnection] | None = None
+    ) -> None:
         self._connection = connection
         self._epoch = epoch
         self._reopen = reopen
@@ -99,8 +102,8 @@ class Writer:
         self._current: list[_Item] = []
         self._degraded = ""
         self._fenced = False
+        self._unsynced: Unsynced | None = None
         self._stopping = False
-        self._full_sync = True
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="kastra-writer", daemon=True)
         # A thread that wants the interpreter lock waits this long for a busy event loop to give it up, and the sqlite3
@@ -196,7 +199,7 @@ class Writer:
             pass
         while True:
             more = self._tidy()
-            probing = bool(self._degraded) and not self._fenced
+            probing = bool(self._degraded) and not self._fenced and self._unsynced is None
             try:
                 return self._queue.get(timeout=IDLE if more else PROBE_INTERVAL if probing else None)
             except Empty:
@@ -264,6 +267,8 @@ class Writer:
         """Make a batch durable, leaving in it what was committed. Raises with nothing changed in the database."""
         if self._fenced:
             raise _FencedOff
+        if self._unsynced is not None:
+            raise self._unsynced
         overlay = Overlay()
         groups, full_sync = self._prepare(batch, overlay)
         if not groups:
@@ -271,10 +276,7 @@ class Writer:
         connection = self._connection
         try:
             failpoint("sql.before_begin")
-            if full_sync is not self._full_sync:
-                connection.query("PRAGMA synchronous=FULL" if full_sync else "PRAGMA synchronous=NORMAL")
-                self._full_sync = full_sync
-            connection.execute("BEGIN IMMEDIATE")
+            connection.begin(durable=full_sync)
             if connection.query(_EPOCH)[0][0] != self._epoch:
                 self._fenced = True
                 raise _FencedOff
@@ -287,7 +289,10 @@ class Writer:
                 if group.expect is not None and changed != group.expect:
                     raise GuardFailed(f"{changed} rows instead of {group.expect}: {group.sql}")
             failpoint("sql.before_commit")
-            connection.execute("COMMIT")
+            connection.commit()
+        except Unsynced as error:
+            self._unsynced = error
+            raise
         except BaseException:
             self._roll_back()
             raise
@@ -335,18 +340,19 @@ class Writer:
         try:
             self._connection.close()
             self._connection = self._reopen()
-            self._full_sync = True
         except SqlError as error:
             self._degrade(error)
 
     def _probe(self) -> None:
         """Try to write and sync a little; success ends the degraded state."""
         try:
-            self._connection.query("PRAGMA synchronous=FULL")
-            self._full_sync = True
+            self._connection.begin(durable=True)
             self._connection.execute(_PROBE, ("x" * 65536,))
             self._connection.execute("DELETE FROM meta WHERE k = 'probe'")
+            self._connection.commit()
             self._connection.query("PRAGMA wal_checkpoint(PASSIVE)")
+        except Unsynced as error:
+            self._unsynced = error
         except SqlError:
             self._roll_back()
             if self._reopen is not None:

@@ -20,7 +20,7 @@ from kastra.bus import Bus
 from kastra.clock import Clock, SystemClock, milliseconds
 from kastra.failpoint import failpoint
 from kastra.sql.database import Database, open_database
-from kastra.sql.driver import MEMORY, Connection, Driver, Rows, choose, open_reader, open_writer
+from kastra.sql.driver import MEMORY, Connection, Driver, Rows, WriterConnection, choose, open_reader, open_writer
 from kastra.sql.errors import SqlError, UniqueViolation
 from kastra.sql.interface import GuardFailed, Operation
 from kastra.sql.migrations import check_readable
@@ -374,7 +374,7 @@ async def open_store(
     return store
 
 
-def _reopen(database: Database, cache: Cache) -> Connection:
+def _reopen(database: Database, cache: Cache) -> WriterConnection:
     """A fresh connection after a fault, unless the file holds more than was acknowledged: then only a restart helps."""
     connection = open_writer(database.path, database.driver)
     revision, _ = rows.revisions(connection.query)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from kastra import failpoint
 from kastra.api.errors import InsufficientStorage, ServiceUnavailable, StatusError
+from kastra.sql import syncing
 from kastra.sql.driver import Driver
 from kastra.store.objects import ObjectStore, open_store
 from tests.contract.storage import AGENTS, draft, key
@@ -83,7 +84,10 @@ async def run_writers(job: Job) -> None:
     if job.driver == "apsw":
         from tests.support.apsw_driver import ApswDriver, Disk
 
-        driver = ApswDriver(Disk("cut", job.cut_at, seed=job.seed))
+        disk = Disk("cut", job.cut_at, seed=job.seed)
+        # Every other cut meets a library whose commits are synced by the store.
+        driver = ApswDriver(disk, keeps_lock=bool(job.cut_at % 2))
+        syncing.sync = disk.sync_logs
     failpoint.arm(job.failpoints)
     async with await open_store(job.path, driver=driver, wait=5) as store:
         lucks = [random.Random(job.seed * 1000 + worker) for worker in range(WRITERS)]

@@ -46,6 +46,12 @@ class Disk:
                 file.lose_power()
             os._exit(99)
 
+    def sync_logs(self, descriptor: int) -> None:
+        """What syncing the log by its descriptor would do: the real file has only what was synced before."""
+        for path, file in self.files.items():
+            if path.endswith("-wal"):
+                file.xSync(0)
+
 
 class _File(apsw.VFSFile):
     """A file whose unsynced changes are in memory only."""
@@ -163,11 +169,17 @@ def _translated(error: apsw.Error) -> SqlError:
 
 
 class ApswDriver:
-    """APSW over a disk that can fail."""
+    """APSW over a disk that can fail.
+
+    Args:
+        keeps_lock: behave like a library whose commits the store syncs itself. The process must then route
+            `kastra.sql.syncing.sync` to `Disk.sync_logs`.
+    """
 
     name = "apsw"
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, *, keeps_lock: bool = False) -> None:
+        self.keeps_lock = keeps_lock
         self._vfs = _Vfs(f"kastra-test-{id(disk)}", disk)
         self._name = f"kastra-test-{id(disk)}"
 

@@ -11,9 +11,10 @@ import pytest
 from kastra import failpoint
 from kastra.api.errors import InsufficientStorage, ServiceUnavailable
 from kastra.sql.database import Database, open_database
-from kastra.sql.driver import Connection, load, open_reader, open_writer
+from kastra.sql.driver import WriterConnection, load, open_reader, open_writer
 from kastra.sql.errors import DiskFull, IoFault, UniqueViolation
 from kastra.sql.interface import Durability, GuardFailed, Overlay, Statement
+from kastra.sql.syncing import Unsynced
 from kastra.sql.writer import Writer
 
 PUT = "INSERT INTO kv(scope, key, ver, value) VALUES (?, ?, 1, ?)"
@@ -187,15 +188,14 @@ async def test_what_closes_a_batch_runs_once_and_callbacks_come_before_callers_r
     assert await keys(writer) == ["a", "b", "end1"]
 
 
-async def test_a_batch_of_process_durability_alone_needs_no_sync(writer: Writer) -> None:
-    async def level() -> int:
-        rows = await writer.query("PRAGMA synchronous")
-        return int(rows[0][0])
-
+async def test_a_batch_of_process_durability_alone_needs_no_sync(database: Database) -> None:
+    disk = Disk(database.connection)
+    writer = Writer(disk, database.epoch)
     await writer.submit((put("a", durability="process"),))
-    assert await level() == 1
+    assert disk.begun[-1] is False
     await writer.submit((put("b", durability="process"), put("c")))
-    assert await level() == 2
+    assert disk.begun[-1] is True
+    await writer.aclose()
 
 
 async def test_a_cancelled_caller_does_not_stop_the_write(writer: Writer) -> None:
@@ -260,15 +260,25 @@ async def test_a_fault_after_the_commit_stops_the_writer_and_leaves_nobody_waiti
 class Disk:
     """A connection whose disk can be filled or broken."""
 
-    def __init__(self, inner: Connection) -> None:
+    def __init__(self, inner: WriterConnection) -> None:
         self.inner = inner
         self.driver = inner.driver
         self.fault: Exception | None = None
         self.stuck = False
+        self.begun: list[bool] = []
+
+    def begin(self, *, durable: bool) -> None:
+        self.begun.append(durable)
+        self.inner.begin(durable=durable)
+
+    def commit(self) -> None:
+        if isinstance(self.fault, Unsynced):
+            self.inner.commit()
+        if self.fault is not None:
+            raise self.fault
+        self.inner.commit()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        if self.fault is not None and sql.startswith(("COMMIT", "INSERT INTO meta")):
-            raise self.fault
         return self.inner.execute(sql, parameters)
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
@@ -319,11 +329,29 @@ async def test_a_degraded_writer_recovers_by_itself_when_the_disk_does(
     await writer.aclose()
 
 
+async def test_a_writer_whose_commit_the_disk_refused_to_take_writes_nothing_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kastra.sql.writer.PROBE_INTERVAL", 0.01)
+    disk = Disk(database.connection)
+    writer = Writer(disk, database.epoch)
+    disk.fault = Unsynced("k.db-wal: committed, but the disk refused to take it (EIO); restart this process")
+    with pytest.raises(ServiceUnavailable, match="restart this process"):
+        await writer.submit((put("a"),))
+    disk.fault = None
+    await anyio.sleep(0.05)
+    with pytest.raises(ServiceUnavailable, match="restart this process"):
+        await writer.submit((put("b"),))
+    assert "restart" in writer.degraded
+    assert await keys(writer) == ["a"]
+    await writer.aclose()
+
+
 async def test_a_connection_that_is_beyond_help_is_replaced(database: Database, tmp_path: Path) -> None:
     disk = Disk(database.connection)
     opened: list[str] = []
 
-    def reopen() -> Connection:
+    def reopen() -> WriterConnection:
         opened.append("again")
         return open_writer(database.path, load(database.driver.name))
 
