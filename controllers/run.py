@@ -7,7 +7,7 @@ schema holds most of that, `validate_update` the fields of any shape. Nothing ex
 Read next: `kastra.engine.pool`, which executes Runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -98,7 +98,13 @@ class RunView(View, kind="Run"):
 
     def unsupported(self) -> list[str]:
         """Paths of the fields that are given, accepted, and not acted on by this version."""
-        return ["spec.budgetRef"] if self.spec.budget_ref is not None else []
+        given = {
+            "spec.budget": self.spec.budget is not None,
+            "spec.budgetRef": self.spec.budget_ref is not None,
+            "spec.priority": self.spec.priority != 0,
+            "spec.threadRef": self.spec.thread_ref is not None,
+        }
+        return [path for path, is_given in given.items() if is_given]
 
 
 def validate(view: RunView) -> list[Cause]:
@@ -153,9 +159,12 @@ class RunStatus:
         """The merge patch of the status; empty when nothing differs."""
         return self._writer.patch()
 
-    def accepted(self, closure: Closure) -> None:
-        """It is handed to the pool."""
+    def accepted(self, closure: Closure, unsupported: Sequence[str]) -> None:
+        """It is handed to the pool, which does nothing about the fields `unsupported`."""
         self._set("Accepted", True, "Accepted", "")
+        if unsupported:
+            message = f"accepted, but not acted on by this version: {', '.join(unsupported)}"
+            self._set("UnsupportedFeatures", True, "NotActedOn", message)
         fields = self._writer.fields
         fields.phase, fields.target, fields.revision = "Pending", closure["root"], closure.get("hash")
 
@@ -323,7 +332,7 @@ class RunReconciler:
             message = f"spec.revision is {view.spec.revision}, but {closure['root']} is now {closure.get('hash')}"
             status.refused("RevisionMismatch", message)
             return
-        status.accepted(closure)
+        status.accepted(closure, view.unsupported())
         value = view.spec.input
         if view.spec.messages is not None:
             value = {"messages": view.spec.messages}
@@ -336,8 +345,7 @@ class RunReconciler:
                 name=run.name,
                 closure=closure,
                 input=value,
-                # Memory only is a weaker promise than is made; nothing is gained by breaking it.
-                durability="process" if view.spec.durability in ("process", "none") else "power",
+                durability=_durability(view, closure),
                 timeout=parse_duration(timeout) if timeout is not None else None,
                 origin=view.spec.idempotency_key or "",
             )
@@ -375,6 +383,8 @@ class RunReconciler:
     async def _expire(self, run: Object) -> Result:
         """Delete a finished Run whose time is up, or come back then."""
         ttl = run.spec.get("ttlAfterFinished")
+        if ttl is None:
+            ttl = self._workflow_ttl(run)
         finished = run.status.get("completionTime")
         if ttl is None or finished is None:
             return Result()
@@ -386,6 +396,15 @@ class RunReconciler:
             await self._manager.client.delete(run.ref, uid=run.uid)
         return Result()
 
+    def _workflow_ttl(self, run: Object) -> Any:
+        """What the target says where the Run says nothing; only Workflows can."""
+        target = run.spec.get("target") or {}
+        if target.get("kind") != "Workflow":
+            return None
+        lister = self._manager.cache.lister(f"Workflow.{GROUP}")
+        workflow = lister.get(target.get("namespace") or run.namespace, target.get("name", ""))
+        return (workflow.spec.get("history") or {}).get("ttlAfterFinished") if workflow is not None else None
+
     async def _write(self, run: Object, status: RunStatus) -> Object:
         patch = status.patch()
         if not patch:
@@ -395,6 +414,13 @@ class RunReconciler:
             return await self._manager.client.patch(run.ref, body, PatchType.MERGE, _OPTIONS, subresource="status")
         except NotFound:
             return run
+
+
+def _durability(view: RunView, closure: Closure) -> Literal["power", "process"]:
+    """The Run's own, or its target's, or `power`. Memory only is a weaker promise than is made; nothing is lost by more."""
+    target = closure["objects"][closure["root"]]["spec"]
+    asked = view.spec.durability or target.get("durability")
+    return "process" if asked in ("process", "none") else "power"
 
 
 def _event_id(run: Object) -> str:

@@ -31,7 +31,6 @@ class Settings:
         controllers: folders of the project with controllers for its own kinds.
         data: the folder of the store, its key and its endpoint file; `.kastra` in the project by default.
         driver: `libsql` or `sqlite3`; empty for what the file was made with, or what is installed.
-        workers: objects of one kind reconciled at the same time.
         concurrent_runs: Runs executing at the same time; more wait in order.
         default_model: `provider/name` used by Agents that nothing else gives a model; empty for none.
         lock_timeout: seconds to wait for another process to let go of the store.
@@ -44,7 +43,6 @@ class Settings:
     controllers: tuple[str, ...] = ("controllers",)
     data: Path = Path(DATA_FOLDER)
     driver: str = ""
-    workers: int = 4
     concurrent_runs: int = 64
     default_model: str = ""
     lock_timeout: float = 10.0

@@ -45,30 +45,30 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a Run has consumed: tokens, US dollars, model calls."""
+    """What a Run has consumed: tokens, US dollars (None where no model has a price), model calls."""
 
     input_tokens: int = 0
     output_tokens: int = 0
-    cost_usd: float = 0.0
+    cost_usd: float | None = None
     calls: int = 0
 
     def plus(self, other: Mapping[str, Any], calls: int = 1) -> "Usage":
         """This and what one more answer reports (`inputTokens`, `outputTokens`, `costUSD`, `calls`)."""
+        cost = other.get("costUSD")
         return Usage(
             self.input_tokens + int(other.get("inputTokens") or 0),
             self.output_tokens + int(other.get("outputTokens") or 0),
-            self.cost_usd + float(other.get("costUSD") or 0.0),
+            self.cost_usd if cost is None else (self.cost_usd or 0.0) + float(cost),
             self.calls + int(other.get("calls") or calls),
         )
 
     def plain(self) -> dict[str, Any]:
         """As status shows it."""
-        return {
-            "inputTokens": self.input_tokens,
-            "outputTokens": self.output_tokens,
-            "costUSD": self.cost_usd,
-            "calls": self.calls,
-        }
+        found: dict[str, Any] = {"inputTokens": self.input_tokens, "outputTokens": self.output_tokens}
+        if self.cost_usd is not None:
+            found["costUSD"] = self.cost_usd
+        found["calls"] = self.calls
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,19 @@ from kastra.config import ConfigError, load_settings
 
 
 def test_the_data_folder_lies_in_the_nearest_project(tmp_path: Path) -> None:
-    (tmp_path / "kastra.toml").write_text("workers = 2\n")
+    (tmp_path / "kastra.toml").write_text("concurrent_runs = 2\n")
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     settings = load_settings(inner, {})
     assert settings.project == tmp_path
     assert settings.store == tmp_path / ".kastra" / "kastra.db"
-    assert settings.workers == 2
+    assert settings.concurrent_runs == 2
 
 
 def test_flags_win_over_the_environment_which_wins_over_the_file(tmp_path: Path) -> None:
-    (tmp_path / "kastra.toml").write_text('workers = 2\nconcurrent-runs = 3\ndefault_model = "openai/a"\n')
-    settings = load_settings(tmp_path, {"KASTRA_CONCURRENT_RUNS": "5", "KASTRA_DEFAULT_MODEL": "b/c"}, workers=9)
-    assert (settings.workers, settings.concurrent_runs, settings.default_model) == (9, 5, "b/c")
+    (tmp_path / "kastra.toml").write_text('grace = 2.0\nconcurrent-runs = 3\ndefault_model = "openai/a"\n')
+    settings = load_settings(tmp_path, {"KASTRA_CONCURRENT_RUNS": "5", "KASTRA_DEFAULT_MODEL": "b/c"}, grace=9)
+    assert (settings.grace, settings.concurrent_runs, settings.default_model) == (9, 5, "b/c")
 
 
 def test_lists_are_separated_by_commas_or_spaces_in_the_environment(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_lists_are_separated_by_commas_or_spaces_in_the_environment(tmp_path: Pa
     ("text", "says"),
     [
         ("worker = 2\n", "worker: no such setting"),
-        ("workers = 0\n", "must be at least 1"),
-        ('workers = "many"\n', "invalid literal"),
+        ("concurrent_runs = 0\n", "must be at least 1"),
+        ('concurrent_runs = "many"\n', "invalid literal"),
         ("log_level = 3\n", "must be a text"),
         ("workers = \n", "kastra.toml"),
     ],

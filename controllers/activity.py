@@ -1,0 +1,143 @@
+"""What runs of an Agent, Workflow or Network right now, and what became of it: the columns RUNS, ACTIVE and LAST RUN.
+
+A controller of its own per kind, beside the one that makes the object Ready: it looks at Runs only, and writes at most once
+a second per object however many Runs begin and end. For Workflows it also deletes finished Runs beyond `spec.history`.
+
+Source: status.active and the history limits of Kubernetes' CronJob. Read next: `controllers/run.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from kastra.api.errors import NotFound
+from kastra.api.meta import GROUP
+from kastra.api.object import Object
+from kastra.client.interface import PatchType, WriteOptions
+from kastra.runtime.manager import Manager
+from kastra.runtime.reconcile import Request, Result
+
+KINDS = ("Agent", "Workflow", "Network")
+RUN = f"Run.{GROUP}"
+EVERY = 1.0
+"""Seconds between two writes to one object."""
+
+MOST_NAMED = 100
+"""Unfinished Runs that a Workflow's status names."""
+
+_UNFINISHED, _FINISHED = "target/unfinished", "target/finished"
+_OPTIONS = WriteOptions(field_manager="kastra-activity")
+_LIMITS = (("Succeeded", "successfulRunsLimit"), ("Failed", "failedRunsLimit"))
+
+
+class Activity:
+    """Copies what Runs do into the status of their targets of one kind."""
+
+    def __init__(self, manager: Manager, kind: str) -> None:
+        self._client = manager.client
+        self._clock = manager.clock
+        self._kind = kind
+        self._targets = manager.cache.lister(f"{kind}.{GROUP}")
+        self._runs = manager.cache.lister(RUN)
+        self._latest: dict[Request, tuple[str, str, str]] = {}
+        self._written: dict[Request, float] = {}
+
+    def concerned(self, run: Object) -> list[Request]:
+        """The target of a Run, if it is of this kind. Notes the Run that was created last."""
+        request = _target(run, self._kind)
+        if request is None:
+            return []
+        this = (str(run.metadata.get("creationTimestamp", "")), run.namespace, run.name)
+        if this > self._latest.get(request, ("", "", "")):
+            self._latest[request] = this
+        return [request]
+
+    async def reconcile(self, request: Request) -> Result:
+        """One pass over one object."""
+        target = self._targets.get(request.namespace, request.name)
+        if target is None:
+            self._latest.pop(request, None)
+            self._written.pop(request, None)
+            return Result()
+        now = self._clock.monotonic()
+        left = self._written.get(request, now - EVERY) + EVERY - now
+        if left > 0:
+            return Result(requeue_after=left)
+        key = _key(self._kind, request)
+        unfinished = self._runs.by_index(_UNFINISHED, key)
+        patch = self._status(target, request, unfinished)
+        if patch:
+            self._written[request] = now
+            with suppress(NotFound):
+                await self._client.patch(target.ref, {"status": patch}, PatchType.MERGE, _OPTIONS, subresource="status")
+        if self._kind == "Workflow":
+            await self._trim(target, key)
+        return Result()
+
+    def _status(self, target: Object, request: Request, unfinished: Sequence[Object]) -> dict[str, Any]:
+        """What differs from the status that is there; nothing for an object that never ran."""
+        status = target.status
+        wanted: dict[str, Any] = {}
+        if unfinished or status.get("activeRuns") is not None or request in self._latest:
+            wanted["activeRuns"] = len(unfinished)
+        if self._kind == "Workflow" and "activeRuns" in wanted:
+            oldest = sorted(unfinished, key=lambda run: str(run.metadata.get("creationTimestamp", "")))[:MOST_NAMED]
+            active = [{"name": run.name, "phase": run.status.get("phase", "Pending")} for run in oldest]
+            wanted["active"] = active or None
+            latest = self._last_run(request)
+            if latest is not None:
+                wanted["lastRun"] = latest
+        return {name: value for name, value in wanted.items() if status.get(name) != value}
+
+    def _last_run(self, request: Request) -> Mapping[str, Any] | None:
+        created, namespace, name = self._latest.get(request, ("", "", ""))
+        run = self._runs.get(namespace, name) if name else None
+        # One that was deleted stays as it was seen last.
+        if run is None:
+            return None
+        return {"name": name, "phase": run.status.get("phase", "Pending"), "time": created}
+
+    async def _trim(self, workflow: Object, key: str) -> None:
+        """Delete the oldest finished Runs beyond the limits that the Workflow names; without one all are kept."""
+        history = workflow.spec.get("history") or {}
+        if not any(name in history for _, name in _LIMITS):
+            return
+        finished = sorted(self._runs.by_index(_FINISHED, key), key=lambda run: str(run.status.get("completionTime")))
+        for phase, name in _LIMITS:
+            limit = history.get(name)
+            of_phase = [run for run in finished if (run.status.get("phase") == "Succeeded") == (phase == "Succeeded")]
+            for run in of_phase[: max(0, len(of_phase) - limit)] if limit is not None else ():
+                with suppress(NotFound):
+                    await self._client.delete(run.ref, uid=run.uid)
+
+
+def _target(run: Object, kind: str) -> Request | None:
+    target = run.spec.get("target") or {}
+    if target.get("kind") != kind:
+        return None
+    return Request(target.get("namespace") or run.namespace, target.get("name", ""))
+
+
+def _key(kind: str, request: Request) -> str:
+    return f"{kind}/{request.namespace}/{request.name}"
+
+
+def _of(run: Object, *, finished: bool) -> list[str]:
+    if run.is_condition_true("Complete") is not finished:
+        return []
+    kind = (run.spec.get("target") or {}).get("kind", "")
+    request = _target(run, kind)
+    return [_key(kind, request)] if request is not None and kind in KINDS else []
+
+
+def setup(manager: Manager) -> None:
+    """One controller per kind that can be run and has a status for it."""
+    indexer = manager.cache.informer(RUN).indexer
+    indexer.add_index(_UNFINISHED, lambda run: _of(run, finished=False))
+    indexer.add_index(_FINISHED, lambda run: _of(run, finished=True))
+    for kind in KINDS:
+        activity = Activity(manager, kind)
+        controller = manager.controller(
+            f"{kind}.{GROUP}", activity, name=f"activity/{kind.lower()}", predicate=lambda old, new: new is None
+        )
+        controller.watches(RUN, activity.concerned)
