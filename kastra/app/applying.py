@@ -214,8 +214,11 @@ class _Sender:
             before = await self._client.get(ref)
         except NotFound:
             before = None
-        if _is_run(body) and not self._options.run:
-            body = await self._held(body, before, options)
+        if _is_run(body):
+            if not self._options.run:
+                body = await self._held(body, before, options)
+            elif before is not None and before.spec.get("desiredState") == "Suspended":
+                await self._release(body, options)
         after = await self._client.apply(body, options, force=self._options.force)
         if before is None:
             return Applied(ref, "created", after)
@@ -232,6 +235,13 @@ class _Sender:
             held = {**body, "spec": {**spec, "desiredState": "Suspended"}}
             await self._client.apply(held, WriteOptions(dry_run=options.dry_run, field_manager=HOLD_MANAGER))
         return {**body, "spec": spec}
+
+    async def _release(self, body: dict[str, Any], options: WriteOptions) -> None:
+        """Take back what holds the Run, if it is that which an earlier apply did; who else suspended it isn't overruled."""
+        spec = {key: value for key, value in (body.get("spec") or {}).items() if key != "desiredState"}
+        await self._client.apply(
+            {**body, "spec": spec}, WriteOptions(dry_run=options.dry_run, field_manager=HOLD_MANAGER)
+        )
 
     def _refusal(self, manifest: Manifest, error: StatusError) -> Problem:
         resource = self._client.scheme.for_kind(manifest.object["apiVersion"], manifest.object["kind"])

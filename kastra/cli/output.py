@@ -4,6 +4,7 @@ managedFields are left out unless asked for. Keys come in the order in which peo
 stays in the order in which it was written. Nothing here prints: verbs do.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ TABLES = ("", "wide")
 FORMATS = ("custom-columns", "custom-columns-file", "json", "jsonpath", "jsonpath-file", "name", "wide", "yaml")
 _WITH_ARGUMENT = ("custom-columns", "custom-columns-file", "jsonpath", "jsonpath-file")
 _FIRST_KEYS = ("apiVersion", "kind", "metadata")
+_INDENTATION = re.compile(rb"^ +", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,12 @@ def document_writer(form: OutputFormat, *, managed_fields: bool = False) -> "Cal
 
 def write_value(form: OutputFormat, value: Any) -> str:
     """Any JSON-like value as `json` or `yaml`."""
-    return _writer_of(form)(value)
+    return to_json(value) if form.name == "json" else _writer_of(form)(value)
 
 
 def _writer_of(form: OutputFormat) -> Callable[[Any], str]:
     if form.name == "json":
-        return to_json
+        return _objects_json
     if form.name == "yaml":
         from kastra.manifest.encode import to_yaml
 
@@ -114,6 +116,13 @@ def _writer_of(form: OutputFormat) -> Callable[[Any], str]:
 def to_json(value: Any) -> str:
     """Indented JSON, ending in a newline."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _objects_json(value: Any) -> str:
+    """As kubectl prints objects: indented by four."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    # orjson knows two spaces only. No text in JSON holds a line break, so what begins a line is indentation.
+    return _INDENTATION.sub(lambda found: found[0] * 2, text).decode()
 
 
 def _name_of(obj: "Object") -> str:

@@ -67,3 +67,22 @@ async def test_applying_again_leaves_a_resumed_run_alone(k: kastra.Kastra) -> No
     run = await wait_until(k.client, RUN, lambda run: run.is_condition_true("Complete"))
     assert run.spec["desiredState"] == "Running"
     assert run.status["output"] == {"text": "Hello, Ada"}
+
+
+async def test_a_held_run_starts_when_it_is_applied_again_to_run(k: kastra.Kastra) -> None:
+    assert (await k.apply(manifests())).ok
+    await k.settle(30)
+    assert (await k.apply(manifests(), run=True)).ok
+    run = await wait_until(k.client, RUN, lambda run: run.is_condition_true("Complete"))
+    assert run.status["output"] == {"text": "Hello, Ada"}
+
+
+async def test_a_run_that_somebody_suspended_is_not_started_by_applying_it_to_run(k: kastra.Kastra) -> None:
+    assert (await k.apply(manifests())).ok
+    await k.settle(30)
+    patch = {"spec": {"desiredState": "Suspended"}, "metadata": {"annotations": {"by": "ada"}}}
+    await k.client.patch(RUN, {"spec": {"desiredState": "Running"}})
+    await wait_until(k.client, RUN, lambda run: run.is_condition_true("Complete"))
+    await k.client.patch(RUN, patch)
+    assert (await k.apply(manifests(), run=True)).ok
+    assert (await k.client.get(RUN)).spec["desiredState"] == "Suspended"
