@@ -39,6 +39,22 @@ def cpu_milliseconds(command: list[str], folder: Path) -> float:
     return min(found) * 1000
 
 
+def _over_tls(kastra: str, folder: Path) -> float:
+    """CPU of `kastra get` against a server, its kinds remembered from an earlier command."""
+    serve = [kastra, "serve", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(serve, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        try:
+            for line in server.stdout:
+                if "kubectl get" in line:
+                    break
+            get = [kastra, "--kubeconfig", str(folder / ".kastra" / "kubeconfig"), "get", "agents"]
+            subprocess.run(get, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            return cpu_milliseconds(get, folder)
+        finally:
+            server.terminate()
+
+
 def run() -> list[Row]:
     """The figures, in milliseconds of CPU."""
     beside = Path(sys.executable).with_name("kastra")
@@ -57,9 +73,11 @@ def run() -> list[Row]:
         version = cpu_milliseconds([kastra, "version"], folder)
         get = cpu_milliseconds([kastra, "get", "agents"], folder)
         helped = cpu_milliseconds([kastra, "--help"], folder)
+        remote = _over_tls(kastra, folder)
     return [
         Row("a bare interpreter, CPU", bare, "ms"),
         Row("kastra version, CPU", version, "ms", 100, at_most=True, note=f"{version / bare:.0f} bare interpreters"),
         Row(f"kastra get agents with {OBJECTS} objects, CPU", get, "ms", 300, at_most=True, note=f"{get / bare:.0f}"),
+        Row("kastra get over TLS, CPU", remote, "ms", 150, at_most=True, note=f"{remote / bare:.0f} bare interpreters"),
         Row("kastra --help, CPU", helped, "ms"),
     ]

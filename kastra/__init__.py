@@ -41,6 +41,8 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .app import Kastra as Kastra
+    from .app import Remote as Remote
+    from .app import connect as connect
     from .app import open as open  # noqa: A004 - kastra.open reads like the built-in it resembles
     from .runtime.declarative import Context as Context
     from .runtime.declarative import controller as controller
@@ -55,11 +57,13 @@ _EXPORTS = {
     "Context": "kastra.runtime.declarative",
     "Fields": "kastra.runtime.view",
     "Kastra": "kastra.app",
+    "Remote": "kastra.app",
     "Request": "kastra.runtime.reconcile",
     "Result": "kastra.runtime.reconcile",
     "TerminalError": "kastra.runtime.reconcile",
     "ToolContext": "kastra.tool.interface",
     "View": "kastra.runtime.view",
+    "connect": "kastra.app",
     "controller": "kastra.runtime.declarative",
     "open": "kastra.app",
 }

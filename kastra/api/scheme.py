@@ -36,6 +36,10 @@ class ScalePaths:
     label_selector: str = ""
 
 
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+"""Of a kind that nothing is special about."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One kind in one served version.
@@ -48,6 +52,7 @@ class Resource:
         selectable_fields: JSONPaths (without the leading dot: `spec.model.provider`) usable in field selectors.
         schema: openAPIV3Schema of this version as JSON; None where the kind is free-form.
         builtin: True for kinds that no CustomResourceDefinition defines.
+        verbs: what can be done with objects of the kind, sorted.
     """
 
     group: str
@@ -68,6 +73,7 @@ class Resource:
     selectable_fields: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     builtin: bool = False
+    verbs: tuple[str, ...] = VERBS
 
     @property
     def api_version(self) -> str:

@@ -1,7 +1,7 @@
-"""The composition root and the Python API: `kastra.open`.
+"""The composition root and the Python API: `kastra.open`, `kastra.connect`.
 
 Only this package knows every part. `composition` wires them, `embedded` is what applications and the command line use,
-`applying` and `running` are the two things one does with them, over any client.
+`remote` is the same against a server, `applying` and `running` are the two things one does with either.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     from .composition import peek as peek
     from .embedded import Kastra as Kastra
     from .embedded import open as open  # noqa: A004 - kastra.open reads like the built-in it resembles
+    from .remote import Remote as Remote
+    from .remote import connect as connect
 
-_EXPORTS = {"Kastra": "embedded", "open": "embedded", "peek": "composition"}
+_EXPORTS = {
+    "Kastra": "embedded",
+    "Remote": "remote",
+    "connect": "remote",
+    "open": "embedded",
+    "peek": "composition",
+}
 
 __all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
 

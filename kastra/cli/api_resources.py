@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kastra.client.interface import Client
 
 _HEADERS = ("NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND")
-_WIDE = ("SUBRESOURCES", "CATEGORIES")
+_WIDE = ("VERBS", "SUBRESOURCES", "CATEGORIES")
 
 
 @click.command()
@@ -67,4 +67,9 @@ def _row(resource: "Resource", *, wide: bool) -> tuple[str, ...]:
     if not wide:
         return row
     subresources = [*(["status"] if resource.has_status else []), *(["scale"] if resource.scale else [])]
-    return (*row, ",".join([*subresources, *resource.subresources]), ",".join(resource.categories))
+    return (
+        *row,
+        ",".join(resource.verbs),
+        ",".join([*subresources, *resource.subresources]),
+        ",".join(resource.categories),
+    )

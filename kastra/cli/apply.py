@@ -18,8 +18,8 @@ from .output import parse_format
 from .session import announced, owning, reading, say, settings_of, validator_for
 
 if TYPE_CHECKING:
-    from kastra.app import Kastra
     from kastra.app.applying import ApplyOptions, ApplyReport
+    from kastra.app.operations import Operations
     from kastra.client.interface import Client, Reader
 
 _SETTLE = 60.0
@@ -68,11 +68,11 @@ def apply(**options: Any) -> int:
         check_watch(options)
         return owning(lambda kastra: _watch(kastra, options))
     if options["dry_run"] == "client" and not options["prune"]:
-        return reading(lambda client: _compare(client, options))
+        return reading(lambda client: _compare(client, options), schemas=True)
     return owning(lambda kastra: apply_once(kastra, options), execute=options["start_runs"])
 
 
-async def apply_once(kastra: "Kastra", options: dict[str, Any]) -> int:
+async def apply_once(kastra: "Operations", options: dict[str, Any]) -> int:
     """Apply, wait, report; the exit code."""
     from kastra.clock import SystemClock
 
@@ -115,7 +115,7 @@ async def _compare(client: "Client", options: dict[str, Any]) -> int:
     return 0 if report.ok else 1
 
 
-async def _watch(kastra: "Kastra", options: dict[str, Any]) -> int:
+async def _watch(kastra: "Operations", options: dict[str, Any]) -> int:
     from .apply_watch import reapply
 
     return await reapply(options, lambda: apply_once(kastra, options))

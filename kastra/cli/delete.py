@@ -23,7 +23,7 @@ from .session import announced, owning, reading, say
 if TYPE_CHECKING:
     from kastra.api.errors import StatusError
     from kastra.api.object import Object
-    from kastra.app import Kastra
+    from kastra.app.operations import Operations
     from kastra.client.interface import Client, PropagationPolicy, Reader
 
 _POLICIES: "dict[str, PropagationPolicy]" = {
@@ -105,7 +105,7 @@ async def _preview(client: "Client", arguments: Sequence[str], options: dict[str
     return _finish(objects, missing, options)
 
 
-async def _delete(kastra: "Kastra", arguments: Sequence[str], options: dict[str, Any]) -> int:
+async def _delete(kastra: "Operations", arguments: Sequence[str], options: dict[str, Any]) -> int:
     from kastra.api.errors import NotFound, StatusError
 
     client = kastra.client

@@ -41,7 +41,7 @@ def diff(**options: Any) -> int:
     if not options["filenames"]:
         raise click.UsageError("say what to compare: -f FILE, -f FOLDER or -f -")
     try:
-        return reading(lambda client: _diff(client, options))
+        return reading(lambda client: _diff(client, options), schemas=True)
     except Exception as error:  # noqa: BLE001 - 1 means differences here, so every failure must become another code
         report(error)
         return _FAILED

@@ -22,7 +22,7 @@ from .session import announced, owning, reading, say
 
 if TYPE_CHECKING:
     from kastra.api.object import Object
-    from kastra.app import Kastra
+    from kastra.app.operations import Operations
     from kastra.client.interface import Client
 
 _HEADER = """\
@@ -106,7 +106,7 @@ def _patch(shown: Mapping[str, Any], text: str, original: "Object") -> dict[str,
     return create_merge_patch(shown, edited)
 
 
-async def _send(kastra: "Kastra", original: "Object", patch: Mapping[str, Any]) -> None:
+async def _send(kastra: "Operations", original: "Object", patch: Mapping[str, Any]) -> None:
     from kastra.api.errors import StatusError
     from kastra.client.interface import PatchType, WriteOptions
 

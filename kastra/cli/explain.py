@@ -86,7 +86,7 @@ _COMMON: Mapping[str, Any] = {
 @click.option("--api-version", default="", metavar="GROUP/VERSION", help="Another version than the preferred one.")
 def explain(field: str, recursive: bool, api_version: str) -> int:
     """Document a kind or one of its fields."""
-    return reading(lambda client: _explain(client, field, api_version, recursive=recursive))
+    return reading(lambda client: _explain(client, field, api_version, recursive=recursive), schemas=True)
 
 
 async def _explain(client: "Client", field: str, api_version: str, *, recursive: bool) -> int:

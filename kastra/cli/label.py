@@ -21,7 +21,7 @@ from .session import announced, owning, reading, say
 
 if TYPE_CHECKING:
     from kastra.api.object import Object
-    from kastra.app import Kastra
+    from kastra.app.operations import Operations
     from kastra.client.interface import Client, Reader
 
 _MANAGERS = {"labels": "kastra-label", "annotations": "kastra-annotate"}
@@ -156,7 +156,7 @@ async def _preview(
 
 
 async def _change(
-    kastra: "Kastra",
+    kastra: "Operations",
     objects: Sequence[str],
     field: str,
     done: str,

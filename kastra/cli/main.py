@@ -17,6 +17,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "annotate": ("kastra.cli.label", "Set or remove annotations of an object"),
     "api-resources": ("kastra.cli.api_resources", "List the kinds that exist"),
     "apply": ("kastra.cli.apply", "Make files, folders or standard input the desired state"),
+    "auth": ("kastra.cli.auth", "Who am I, what may I do, tokens of ServiceAccounts"),
     "backup": ("kastra.cli.backup", "Copy the store, consistently, while it is in use"),
     "completion": ("kastra.cli.completion", "Print a shell completion script"),
     "delete": ("kastra.cli.delete", "Delete objects by name, file or selector"),
@@ -32,11 +33,24 @@ _VERBS: dict[str, tuple[str, str]] = {
     "restore": ("kastra.cli.backup", "Put a backup in place of the store"),
     "run": ("kastra.cli.run", "Run a Workflow, Network, Agent or Tool and print its output"),
     "serve": ("kastra.cli.serve", "Serve the Kubernetes API, with controllers and Runs"),
+    "users": ("kastra.cli.users", "Users with a token: add, list, remove"),
     "validate": ("kastra.cli.validate", "Check manifests without applying them"),
     "version": ("kastra.cli.version", "Print versions"),
     "wait": ("kastra.cli.wait", "Wait for a condition of objects"),
     "watch": ("kastra.cli.watch", "Run the controllers and show the reconcile loop live"),
 }
+
+
+_LOCAL: dict[str, str] = {
+    "backup": "it copies the store's file; run it where the server's store is",
+    "doctor": "it looks at the store's file and disk; run it where the server's store is",
+    "restore": "it replaces the store's file; run it where the server's store is",
+    "serve": "it is the server; other commands talk to it",
+    "users": "it changes the server's files; run it where these are",
+    "watch": "it runs the controllers itself, and a server doesn't tell what its own do; 'kastra get -w' and 'kastra events "
+    "-w' follow objects there",
+}
+"""Verbs that don't work on a server elsewhere, and why."""
 
 
 class _LazyGroup(click.Group):
@@ -72,9 +86,21 @@ class _LazyGroup(click.Group):
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the store (default: .kastra in the project).")
 @click.option("--driver", type=click.Choice(["libsql", "sqlite3"]), help="SQLite library that opens the store.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Structured log on stderr.")
-def cli(**flags: Any) -> None:
+@click.option("--kubeconfig", envvar="KASTRA_KUBECONFIG", metavar="FILE", help="Talk to the server of this kubeconfig.")
+@click.option(
+    "--context", envvar="KASTRA_CONTEXT", metavar="NAME", help="Talk to the server of this kubeconfig context."
+)
+@click.option("-s", "--server", envvar="KASTRA_SERVER", metavar="URL", help="Talk to the server at this address.")
+@click.pass_context
+def cli(context: click.Context, /, **flags: Any) -> None:
     """Kubernetes' way of working for AI agents: declare in YAML, apply, and controllers make it real."""
-    # The flags stay in the group's context; `kastra.cli.session.settings_of` reads them from it.
+    # The flags stay in the group's context; `kastra.cli.session` reads them from it.
+    reason = _LOCAL.get(context.invoked_subcommand or "")
+    given = [name for name in ("kubeconfig", "context", "server") if flags[name]]
+    if reason and given:
+        raise click.UsageError(
+            f"--{given[0]}: 'kastra {context.invoked_subcommand}' works on this machine only: {reason}"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

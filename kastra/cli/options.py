@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kastra.api.meta import DEFAULT_NAMESPACE
+from .session import default_namespace
 
 if TYPE_CHECKING:
     from kastra.manifest.loader import Loaded
@@ -46,7 +46,11 @@ DURATION = DurationType()
 def namespace_option(command: F) -> F:
     """`-n`: where namespaced objects are looked for."""
     return click.option(
-        "-n", "--namespace", default=DEFAULT_NAMESPACE, metavar="NAME", help="Namespace (default: default)."
+        "-n",
+        "--namespace",
+        default=default_namespace,
+        metavar="NAME",
+        help="Namespace (default: the context's, or default).",
     )(command)
 
 

@@ -1,4 +1,4 @@
-"""`kastra run KIND/NAME`: create a Run, execute it here, show its progress, print its output.
+"""`kastra run KIND/NAME`: create a Run, execute it here or let the server do so, show its progress, print its output.
 
 Progress goes to standard error and the output to standard output, so that the latter can be piped. Interrupted, the Run stays
 in the store and goes on where it was under `kastra watch`. Read next: `kastra.app.running`.
@@ -13,12 +13,13 @@ import click
 from .completing import complete_objects
 from .options import examples, namespace_option
 from .output import OutputFormat, to_json, write_value
-from .session import owning, say
+from .session import owning, say, settings_of
+from .session import target_of as target_of_flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kastra.app import Kastra
+    from kastra.app.operations import Operations
 
 _NO_SERVER = (
     "--detach needs a server that goes on executing the Run after this command has ended, and none serves this store. "
@@ -45,7 +46,7 @@ _NO_SERVER = (
 @click.option("--detach", "--async", "detach", is_flag=True, help="Don't wait for the end (needs a server).")
 def run(target: tuple[str, ...], **options: Any) -> int:
     """Run a Workflow, Network, Agent or Tool and print its output."""
-    if options["detach"]:
+    if options["detach"] and target_of_flags() is None and not _served():
         raise ValueError(_NO_SERVER)
     spec: dict[str, Any] = {}
     if options["timeout"] is not None:
@@ -56,6 +57,13 @@ def run(target: tuple[str, ...], **options: Any) -> int:
     name = target_of(target)
     value = read_input(options["given"])
     return owning(lambda kastra: _run(kastra, name, value, spec, options), execute=True)
+
+
+def _served() -> bool:
+    """Whether a server owns the project's store."""
+    from kastra.app.clusters import serving_owner
+
+    return serving_owner(settings_of().store) is not None
 
 
 def target_of(arguments: tuple[str, ...]) -> str:
@@ -102,18 +110,22 @@ def read_input(given: str | None) -> Any:
         return text.rstrip("\n")
 
 
-async def _run(kastra: "Kastra", target: str, value: Any, spec: dict[str, Any], options: dict[str, Any]) -> int:
+async def _run(kastra: "Operations", target: str, value: Any, spec: dict[str, Any], options: dict[str, Any]) -> int:
     from kastra.app.running import RunFailed, create_run, follow_run
 
     created = await create_run(
         kastra.client, target, value, namespace=options["namespace"], name=options["name"], spec=spec
     )
+    if options["detach"]:
+        click.echo(f"run/{created.name} created")
+        return 0
     if not options["quiet"]:
         say(f"run/{created.name} created")
     try:
         result = await follow_run(kastra.client, created, None if options["quiet"] else _progress())
     except BaseException:
-        say(f"run/{created.name} has not ended; 'kastra watch' goes on with it")
+        who = "'kastra watch'" if hasattr(kastra, "bus") else "the server"
+        say(f"run/{created.name} has not ended; {who} goes on with it")
         raise
     if result.phase != "Succeeded":
         say(f"error: {RunFailed(result)}")

@@ -1,10 +1,12 @@
-"""From a verb's settings to an open store: reading beside whoever owns it, or owning it.
+"""From a verb's settings to objects: reading a store beside whoever owns it, owning it, or talking to a server.
 
-Verbs are synchronous commands around an async body. `reading` never waits for a writer; `owning` waits until the store is
-free (saying for whom) and runs the controllers meanwhile. Ctrl-C and SIGTERM cancel the body and let everything that is open
+Verbs are synchronous commands around an async body. With `--context`, `--kubeconfig` or `--server` both kinds of verbs talk to
+that server. Without, `reading` looks into the project's store and never waits for a writer; `owning` sends its requests to the
+process that owns the store if that one serves, and else waits until the store is free (saying for whom) and runs the
+controllers meanwhile. Ctrl-C and SIGTERM cancel the body and let everything that is open
 close in order: exit codes 130 and 143. Everything heavy is imported here only when a store is opened.
 
-Read next: `kastra.app.embedded`, which opens it.
+Read next: `kastra.app.embedded`, which opens a store, and `kastra.app.clusters`, which finds a server.
 """
 
 import os
@@ -15,16 +17,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kastra.api.meta import DEFAULT_NAMESPACE
 from kastra.config import Settings, load_settings
 
 if TYPE_CHECKING:
     import anyio
 
     from kastra.app import Kastra
+    from kastra.app.clusters import Target
+    from kastra.app.operations import Operations
     from kastra.app.validation import Validator
+    from kastra.client.http import HttpClient
     from kastra.client.interface import Client
 
 T = TypeVar("T")
+
+REMOTE_FLAGS = ("kubeconfig", "context", "server")
+"""The command line's options that name a server; all others are settings."""
 
 TERMINATED = 143
 """Exit code after SIGTERM: 128 and the signal's number, as shells count."""
@@ -36,11 +45,60 @@ _PATIENCE = 1.0
 def settings_of(context: click.Context | None = None) -> Settings:
     """The settings that hold for this invocation. Raises ConfigError."""
     context = context or click.get_current_context()
-    return load_settings(**context.find_root().params)
+    flags = {name: value for name, value in context.find_root().params.items() if name not in REMOTE_FLAGS}
+    return load_settings(**flags)
 
 
-def reading(body: "Callable[[Client], Awaitable[T]]") -> T:
-    """Run `body` with a client that only reads, whoever owns the store."""
+def remote_flags(context: click.Context | None = None) -> dict[str, str]:
+    """Which of `--kubeconfig`, `--context` and `--server` are given, on the command line or in the environment."""
+    context = context or click.get_current_context()
+    params = context.find_root().params
+    return {name: params[name] for name in REMOTE_FLAGS if params.get(name)}
+
+
+def target_of(context: click.Context | None = None) -> "Target | None":
+    """The server that the flags name; None for the project's store."""
+    flags = remote_flags(context)
+    if not flags:
+        return None
+    from kastra.app.clusters import Target
+
+    return Target(**flags)
+
+
+def default_namespace() -> str:
+    """The namespace of the context that the flags name, else `default`. Raises UsageError."""
+    context = click.get_current_context(silent=True)
+    flags = remote_flags(context) if context is not None and not context.resilient_parsing else {}
+    if not flags:
+        return DEFAULT_NAMESPACE
+    from kastra.app.clusters import Target
+    from kastra.client.kubeconfig import KubeconfigError
+
+    try:
+        return Target(**flags).cluster().namespace
+    except KubeconfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def reading(body: "Callable[[Client], Awaitable[T]]", *, schemas: bool = False) -> T:
+    """Run `body` with a client that need only read: of the server that the flags name, or of the store, whoever owns it.
+
+    Args:
+        schemas: the body uses the schemas of kinds.
+    """
+    target = target_of()
+    if target is not None:
+        cluster = target.cluster()
+
+        async def connected(stop: "_Stop") -> T:
+            from kastra.app.clusters import client_of
+
+            async with client_of(cluster, schemas=schemas, on_warning=_warn) as client:
+                result = await stop.guard(body(client))
+            return result()
+
+        return _run(connected)
     settings = settings_of()
 
     async def opened(stop: "_Stop") -> T:
@@ -53,15 +111,54 @@ def reading(body: "Callable[[Client], Awaitable[T]]") -> T:
     return _run(opened)
 
 
-def owning(body: "Callable[[Kastra], Awaitable[T]]", *, execute: bool = False) -> T:
-    """Run `body` as the owner of the store, with the controllers running.
+def asking(body: "Callable[[HttpClient], Awaitable[T]]") -> T:
+    """Run `body` with a client of the server that the flags name, which knows no kinds yet."""
+    target = target_of()
+    assert target is not None
+    cluster = target.cluster()
+
+    async def connected(stop: "_Stop") -> T:
+        from kastra.client.http import HttpClient
+
+        client = HttpClient(cluster)
+        try:
+            result = await stop.guard(body(client))
+        finally:
+            client.close()
+        return result()
+
+    return _run(connected)
+
+
+def owning(body: "Callable[[Operations], Awaitable[T]]", *, execute: bool = False) -> T:
+    """Run `body` where it may write: on the server that the flags name, through the process that owns the store and serves
+    it, or as the owner, with the controllers running.
 
     Args:
-        execute: also execute Runs, which may cost money.
+        execute: an owner also executes Runs, which may cost money. A server does so in any case.
 
     Raises:
-        Owned: another process keeps the store; the message names it.
+        Owned: another process keeps the store and doesn't serve it; the message names it.
     """
+    from kastra.app.clusters import serving_owner
+
+    settings, target = settings_of(), target_of()
+    cluster = target.cluster() if target is not None else serving_owner(settings.store)
+    if cluster is not None:
+
+        async def connected(stop: "_Stop") -> T:
+            from kastra.app.remote import connect
+
+            async with connect(cluster=cluster, settings=settings, on_warning=_warn) as remote:
+                result = await stop.guard(body(remote))
+            return result()
+
+        return _run(connected)
+    return owning_here(body, execute=execute)
+
+
+def owning_here(body: "Callable[[Kastra], Awaitable[T]]", *, execute: bool = False) -> T:
+    """Run `body` as the owner of the project's store, with the controllers running; as `owning`, but never elsewhere."""
     settings = settings_of()
 
     async def opened(stop: "_Stop") -> T:
@@ -106,6 +203,10 @@ def announced(text: str | Callable[[], str]) -> "Iterator[_Announcement]":
         yield announcement
     finally:
         announcement.cancel()
+
+
+def _warn(text: str) -> None:
+    say(f"Warning: {text}")
 
 
 def say(text: str) -> None:

@@ -26,7 +26,7 @@ def validate(paths: tuple[str, ...], filenames: tuple[str, ...], **options: Any)
     """Check manifests without applying them."""
     if not paths and not filenames:
         raise click.UsageError("say what to check: files, folders, globs or -")
-    return reading(lambda client: _check(client, (*paths, *filenames), options))
+    return reading(lambda client: _check(client, (*paths, *filenames), options), schemas=True)
 
 
 async def _check(client: "Client", paths: tuple[str, ...], options: dict[str, Any]) -> int:

@@ -19,7 +19,7 @@ from .options import (
     namespace_option,
     selector_options,
 )
-from .session import reading, say, settings_of
+from .session import reading, remote_flags, say, settings_of
 
 if TYPE_CHECKING:
     from kastra.api.meta import ObjectRef
@@ -197,6 +197,8 @@ def _timed_out(resource: "Resource", ref: "ObjectRef") -> str:
 
 
 def _explain_idleness() -> None:
+    if remote_flags():
+        return
     from kastra.sql.owner import holder_of
 
     if holder_of(settings_of().store) is None:

@@ -16,7 +16,7 @@ from kastra.clock import SystemClock, rfc3339
 
 from .layout import Layout, one_line
 from .options import examples, filename_option
-from .session import owning, say
+from .session import owning_here, say
 
 if TYPE_CHECKING:
     from kastra.app import Kastra
@@ -45,7 +45,7 @@ _RED, _GREEN, _END = "\x1b[31m", "\x1b[32m", "\x1b[0m"
 )
 def watch(**options: Any) -> int:
     """Run the controllers and show the reconcile loop live."""
-    return owning(lambda kastra: _watch(kastra, options), execute=True)
+    return owning_here(lambda kastra: _watch(kastra, options), execute=True)
 
 
 async def _watch(kastra: "Kastra", options: dict[str, Any]) -> int:

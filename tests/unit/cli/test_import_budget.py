@@ -32,6 +32,11 @@ def test_printing_the_version_loads_neither_yaml_nor_an_event_loop() -> None:
     assert not imported(code) & {*HEAVY, "yaml", "asyncio", "anyio"}
 
 
+def test_the_client_of_a_server_loads_nothing_heavy_no_store_and_no_server() -> None:
+    loaded = imported("import kastra.app.clusters")
+    assert not loaded & {*HEAVY, "uvicorn", "libsql", "sqlite3", "yaml", "re2", "starlette"}
+
+
 def test_listing_objects_of_a_store_loads_no_views_no_network_and_no_server(kitchen: Kastra) -> None:
     code = (
         "from kastra.cli.main import main\n"
