@@ -63,7 +63,7 @@ class GarbageCollector:
         """Collect objects of every kind that the server has now."""
         for resource in self._client.scheme:
             kind = resource.group_resource
-            if kind not in OWNERLESS and not self.ownership.covers(kind):
+            if kind not in OWNERLESS and "list" in resource.verbs and not self.ownership.covers(kind):
                 self._cover(resource)
 
     def _cover(self, resource: Resource) -> None:

@@ -212,5 +212,11 @@ def _is_terminating(old: Object | None, new: Object | None) -> bool:
 
 
 def _namespaced(scheme: Scheme) -> list[Resource]:
-    """Every namespaced kind once, however many versions of it are served."""
-    return list({resource.group_resource: resource for resource in scheme if resource.namespaced}.values())
+    """Every namespaced kind once, however many versions of it are served; not those that are questions."""
+    return list(
+        {
+            resource.group_resource: resource
+            for resource in scheme
+            if resource.namespaced and "deletecollection" in resource.verbs
+        }.values()
+    )

@@ -9,10 +9,13 @@ Source: RFC 6750; Kubernetes' static token authentication. Read next: `kastra.ap
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from .authorization import AUTHENTICATED
 from .call import User
+from .serviceaccount_tokens import AUDIENCE
 
 _BYTES = 32
 
@@ -25,25 +28,62 @@ class Authenticator(Protocol):
         ...
 
 
-class TokenAuthenticator:
+class TokenSource(Protocol):
+    """Recognises tokens of one sort."""
+
+    def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
+        """The user of a token that is good for one of the audiences (none: this API); None for any other."""
+        ...
+
+
+class StaticTokens:
     """Users by the SHA-256 (hexadecimal) of their token."""
 
     def __init__(self, users: Iterable[tuple[str, User]]) -> None:
         self._users = [(bytes.fromhex(digest), user) for digest, user in users]
 
-    def authenticate(self, headers: Mapping[bytes, bytes]) -> User | None:
-        """The user of `Authorization: Bearer TOKEN`."""
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        token = token.strip()
-        if scheme.lower() != b"bearer" or not token:
+    def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
+        """The user of a token; they are good for this API only."""
+        if audiences and AUDIENCE not in audiences:
             return None
-        digest = hashlib.sha256(token).digest()
+        digest = hashlib.sha256(token.encode()).digest()
         found = None
         for known, user in self._users:
             # All are compared, whichever matches.
             if hmac.compare_digest(known, digest):
                 found = user
         return found
+
+
+class TokenAuthenticator:
+    """Users by the token that they send.
+
+    Who is recognised is in the group `system:authenticated`, whatever the source says.
+
+    Args:
+        users: by the SHA-256 of their token, as in `StaticTokens`.
+        sources: asked in turn about every other token.
+    """
+
+    def __init__(self, users: Iterable[tuple[str, User]] = (), *sources: TokenSource) -> None:
+        self._sources = (StaticTokens(users), *sources)
+
+    def authenticate(self, headers: Mapping[bytes, bytes]) -> User | None:
+        """The user of `Authorization: Bearer TOKEN`."""
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        token = token.strip()
+        if scheme.lower() != b"bearer" or not token or not token.isascii():
+            return None
+        return self.user_of(token.decode())
+
+    def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
+        """The user of a token, as any of the sources knows it."""
+        for source in self._sources:
+            user = source.user_of(token, audiences)
+            if user is not None:
+                known = AUTHENTICATED in user.groups
+                return user if known else replace(user, groups=(*user.groups, AUTHENTICATED))
+        return None
 
 
 class Anybody:

@@ -21,6 +21,7 @@ from .call import SYSTEM, Call
 from .core import BOOTSTRAP_NAMESPACES
 from .crds import CustomResourceDefinitions
 from .registry import Registry
+from .reviews import REVIEWS
 from .served import Served
 from .subresources import ConnectorRegistry
 
@@ -53,7 +54,7 @@ async def start(
     """
     registry = Registry(storage, scheme or Scheme(), AdmissionChain(validators, update_validators), clock, connectors)
     definitions = CustomResourceDefinitions(registry)
-    for resource, strategy in BUILTINS:
+    for resource, strategy in (*BUILTINS, *REVIEWS):
         registry.install(Served(resource, strategy, partial(definitions.compiled, resource.schema or {})))
     definitions.load()
     if not read_only:

@@ -51,6 +51,7 @@ def _builtin(group: str, version: str, kind: str, plural: str, schema: Mapping[s
 NAMESPACE = _builtin(
     "", "v1", "Namespace", "namespaces", coreschemas.NAMESPACE,
     namespaced=False, short_names=("ns",), has_status=True, subresources=("finalize",),
+    verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
     columns=(PrinterColumn("Status", "string", ".status.phase", "The status of the namespace"),),
     selectable_fields=("status.phase",),
 )  # fmt: skip
@@ -102,7 +103,7 @@ BUILTINS: Sequence[tuple[Resource, Strategy]] = (
     (
         _builtin(
             "", "v1", "ServiceAccount", "serviceaccounts", coreschemas.SERVICE_ACCOUNT,
-            short_names=("sa",), columns=(PrinterColumn("Secrets", "integer", ".secrets"),),
+            short_names=("sa",), subresources=("token",), columns=(PrinterColumn("Secrets", "integer", ".secrets"),),
         ),
         ServiceAccountStrategy(),
     ),

@@ -39,7 +39,6 @@ class NamespaceStrategy(BuiltinStrategy):
     """A namespace goes through phase Terminating, and is gone when `spec.finalizers` was emptied."""
 
     status_writes_metadata = True
-    verbs = ("create", "delete", "get", "list", "patch", "update", "watch")
 
     def check_delete(self, name: str) -> None:
         """The namespaces that the server relies on stay."""

@@ -1,7 +1,7 @@
 """What every request passes before and after it is served: identity, limits, the audit log, and a net below.
 
-In this order: an id (`Audit-Id`), the number of requests in flight (429), identity (401), a deadline for writes (504), and
-an audit line whatever the outcome. A defect of ours becomes a 500 that names the id; its traceback stays in the log.
+In this order: an id (`Audit-Id`), the number of requests in flight (429), identity (401) and whose identity is taken on
+(403), a deadline for writes (504), and an audit line whatever the outcome. A defect of ours becomes a 500 that names the id; its traceback stays in the log.
 
 Source: apiserver/pkg/server/filters. Read next: `kastra.apiserver.http.server`.
 """
@@ -19,9 +19,11 @@ from kastra.api.errors import BadRequest, Forbidden, InternalError, ServerTimeou
 from kastra.clock import Clock
 
 from .authentication import Authenticator
+from .authorization import AllowEverything, Authorizer
 from .http.errors import error_response, unauthorized
 from .http.health import HEALTH
 from .http.message import Disconnected, Request, Response
+from .impersonation import impersonated
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -51,6 +53,7 @@ class Filters:
 
     Args:
         handler: serves what passes.
+        authorizer: says who may act as somebody else.
         local: refuse what a browser was talked into: foreign Host names and anything with an Origin. For a listener
             without authentication.
     """
@@ -62,9 +65,11 @@ class Filters:
         clock: Clock,
         limits: Limits | None = None,
         *,
+        authorizer: Authorizer | None = None,
         local: bool = False,
     ) -> None:
         self._handler = handler
+        self._authorizer = authorizer or AllowEverything()
         self._authenticator = authenticator
         self._clock = clock
         self._limits = limits or Limits()
@@ -89,11 +94,13 @@ class Filters:
         finally:
             self._in_flight -= 1
         if audit_log.isEnabledFor(logging.INFO):
+            impersonator = {"impersonator": request.impersonator} if request.impersonator else {}
             audit_log.info(
                 "request",
                 extra={
                     "id": request.id,
                     "user": request.user.name,
+                    **impersonator,
                     "verb": request.verb or request.method.lower(),
                     "path": request.path,
                     "code": response.status,
@@ -114,6 +121,8 @@ class Filters:
                 raise unauthorized()
             if user is not None:
                 request.user = user
+                request.user = impersonated(self._authorizer, user, request.headers)
+                request.impersonator = user.name if request.user is not user else ""
         if request.method in _READS:
             return await self._handler(request)
         seconds = self._deadline(request)

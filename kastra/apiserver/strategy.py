@@ -25,8 +25,6 @@ class Strategy:
     """Whether a write to the status subresource may also change labels and annotations."""
     keeps_history = False
     """Whether the specs of past generations are kept."""
-    verbs: Sequence[str] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
-    """What can be done with the kind, for discovery and RBAC."""
 
     def check_create(self) -> None:
         """Raises a StatusError while no objects of this kind can be created."""

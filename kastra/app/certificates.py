@@ -17,12 +17,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kastra.clock import Clock
 
 FOLDER = "tls"
+SIGNING_KEY = "serviceaccounts.key"
 _CA_DAYS = 3650
 _SERVER_DAYS = 365
 _RENEW_DAYS = 30
@@ -178,3 +179,21 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def signing_key(data: Path) -> ed25519.Ed25519PrivateKey:
+    """The key that signs tokens of ServiceAccounts, made if there is none. Raises ValueError if it is damaged."""
+    file = data / SIGNING_KEY
+    if not file.is_file():
+        made = ed25519.Ed25519PrivateKey.generate()
+        pkcs8 = serialization.PrivateFormat.PKCS8
+        pem = made.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption())
+        write_private(file, pem)
+        return made
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({error}); delete it to make a new key, which ends all tokens") from None
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise ValueError(f"{file}: not an Ed25519 key; delete it to make a new one, which ends all tokens")
+    return key

@@ -20,15 +20,21 @@ from typing import Any
 import anyio
 import uvicorn
 
-from kastra.apiserver.authentication import Anybody
+from kastra.apiserver.authentication import Anybody, TokenAuthenticator
 from kastra.apiserver.filters import Limits
 from kastra.apiserver.http.server import Application
+from kastra.apiserver.rbac_authorizer import RBACAuthorizer
+from kastra.apiserver.rbac_defaults import ensure_default_roles
+from kastra.apiserver.rbac_escalation import EscalationPolicy
+from kastra.apiserver.registry import Registry
+from kastra.apiserver.serviceaccount_tokens import ServiceAccountTokens
+from kastra.clock import Clock
 from kastra.config import ConfigError, Settings
 from kastra.sql.owner import Endpoint, remove_endpoint, write_endpoint
 from kastra.telemetry import register_secret
 
-from .access import ADMIN, administrator, write_kubeconfig
-from .certificates import certificates
+from .access import ADMIN, UserFile, administrator, write_kubeconfig
+from .certificates import certificates, signing_key
 from .composition import compose
 
 DEFAULT_LISTEN = "127.0.0.1:6443"
@@ -137,9 +143,10 @@ async def serving(
         insecure_socket = sockets.enter_context(_bind(insecure, "--insecure-http")) if insecure is not None else None
         async with compose(settings) as parts:
             files = certificates(settings.data, listen.host, parts.clock)
-            token, authenticator = administrator(settings.data)
+            token = administrator(settings.data)
             register_secret(token)
             registry = parts.api.registry
+            authenticator = await _guard(registry, settings.data, parts.clock)
             metrics = parts.manager.metrics if parts.manager is not None else None
             applications = [Application(registry, authenticator, limits=limits, metrics=metrics)]
             tls = {"ssl_certfile": files.certificate, "ssl_keyfile": files.key}
@@ -164,6 +171,18 @@ async def serving(
                         application.stop()
                     for server, _ in servers:
                         server.should_exit = True
+
+
+async def _guard(registry: Registry, data: Path, clock: Clock) -> TokenAuthenticator:
+    """Let a registry know users and what they may do; returns what recognises them."""
+    accounts = ServiceAccountTokens(signing_key(data), registry.storage, clock)
+    authenticator = TokenAuthenticator((), UserFile(data, clock), accounts)
+    registry.token_issuer, registry.token_reader = accounts, authenticator
+    authorizer = RBACAuthorizer(registry.storage)
+    await ensure_default_roles(registry)
+    registry.authorizer = authorizer
+    registry.admission.policies.append(EscalationPolicy(authorizer))
+    return authenticator
 
 
 def _server(application: Application, settings: Settings, **tls: Any) -> _Server:

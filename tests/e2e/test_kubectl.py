@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -246,10 +247,15 @@ def test_an_address_in_use_is_refused_with_what_to_do(server: Server, tmp_path: 
         start_server(tmp_path, "--listen", address)
 
 
-def test_the_transcript_in_the_documentation_is_what_happens(newest: Kubectl) -> None:
-    page = ROOT / "docs" / "kubectl.md"
-    environment = {**newest.environment, "PATH": f"{newest.home / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    for block in blocks_of(page):
+@pytest.mark.parametrize("page", ["kubectl.md", "access.md"])
+def test_the_transcript_in_the_documentation_is_what_happens(newest: Kubectl, page: str) -> None:
+    kastra = Path(sys.executable).parent
+    environment = {
+        **newest.environment,
+        "PATH": os.pathsep.join((str(newest.home / "bin"), str(kastra), os.environ["PATH"])),
+        "KASTRA_DATA": str(newest.server.folder / ".kastra"),
+    }
+    for block in blocks_of(ROOT / "docs" / page):
         if name := block.option("file"):
             (newest.home / name).write_text(block.text)
         if "transcript" not in block.words:

@@ -119,7 +119,7 @@ class Discovery:
                     "singularName": resource.singular,
                     "namespaced": resource.namespaced,
                     "kind": resource.kind,
-                    "verbs": sorted(self._registry.served(resource).strategy.verbs),
+                    "verbs": sorted(resource.verbs),
                     **({"shortNames": resource.short_names} if resource.short_names else {}),
                     **({"categories": resource.categories} if resource.categories else {}),
                     "storageVersionHash": _storage_hash(resource),
@@ -163,7 +163,7 @@ class Discovery:
             "responseKind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
             "scope": "Namespaced" if resource.namespaced else "Cluster",
             "singularResource": resource.singular,
-            "verbs": sorted(self._registry.served(resource).strategy.verbs),
+            "verbs": sorted(resource.verbs),
         }
         if resource.short_names:
             row["shortNames"] = resource.short_names
@@ -187,6 +187,8 @@ class Discovery:
             yield "scale", {"group": "autoscaling", "version": "v1", "kind": "Scale"}, _WRITE
         if "finalize" in resource.subresources:
             yield "finalize", own, ("update",)
+        if "token" in resource.subresources:
+            yield "token", {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"}, ("create",)
         for connector in connectors:
             yield connector.name, own, (connector.verb,)
 

@@ -27,6 +27,10 @@ class Disconnected(Exception):
     """The client went away before its request was complete; there is nobody to answer."""
 
 
+_REPEATED = (b"impersonate-group", b"impersonate-extra-")
+"""Headers that come several times; their values are kept on lines of their own."""
+
+
 @dataclass(slots=True)
 class Request:
     """One request.
@@ -47,6 +51,7 @@ class Request:
     headers: Mapping[bytes, bytes]
     receive: Receive
     user: User = ANONYMOUS
+    impersonator: str = ""
     id: str = ""
     verb: str = ""
     warnings: Sequence[str] = ()
@@ -63,7 +68,11 @@ class Request:
             query = dict(reversed(parse_qsl(text, keep_blank_values=True, errors="strict"))) if text else {}
         except ValueError as error:
             raise BadRequest(f"the URL can't be read: {error}") from None
-        return cls(scope["method"], path, segments, query, dict(scope["headers"]), receive)
+        headers = dict(scope["headers"])
+        for name in headers:
+            if name.startswith(_REPEATED):
+                headers[name] = b"\n".join(value for key, value in scope["headers"] if key == name)
+        return cls(scope["method"], path, segments, query, headers, receive)
 
     def header(self, name: bytes) -> str:
         """A header as text; empty without it."""

@@ -105,7 +105,7 @@ class OpenAPI:
         return orjson.dumps(openapi_v3.document(paths[key].values(), self._verbs))
 
     def _verbs(self, resource: Resource) -> Sequence[str]:
-        return self._registry.served(resource).strategy.verbs
+        return resource.verbs
 
 
 def _check_json(accept: bytes) -> None:

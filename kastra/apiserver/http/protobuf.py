@@ -66,6 +66,19 @@ _REQUIREMENT: Message = {1: Field("key"), 2: Field("operator"), 3: _many("values
 _SELECTOR: Message = {1: _map("matchLabels"), 2: _many("matchExpressions", _REQUIREMENT)}
 _ROLE: Message = {1: _METADATA, 2: _many("rules", _RULE)}
 _RBAC = "rbac.authorization.k8s.io/v1"
+_AUTHORIZATION, _AUTHENTICATION = "authorization.k8s.io/v1", "authentication.k8s.io/v1"
+_ACCESS: Message = {
+    1: Field(
+        "resourceAttributes", _strings("namespace", "verb", "group", "version", "resource", "subresource", "name")
+    ),
+    2: Field("nonResourceAttributes", _strings("path", "verb")),
+}
+_SUBJECT_ACCESS: Message = {
+    1: _METADATA,
+    2: Field("spec", {
+        **_ACCESS, 3: Field("user"), 4: _many("groups"), 5: _map("extra", "strings"), 6: Field("uid"),
+    }),
+}  # fmt: skip
 
 MESSAGES: Mapping[tuple[str, str], Message] = {
     ("v1", "Namespace"): {
@@ -100,6 +113,19 @@ MESSAGES: Mapping[tuple[str, str], Message] = {
     (_RBAC, "ClusterRole"): {**_ROLE, 3: Field("aggregationRule", {1: _many("clusterRoleSelectors", _SELECTOR)})},
     (_RBAC, "RoleBinding"): _BINDING,
     (_RBAC, "ClusterRoleBinding"): _BINDING,
+    (_AUTHORIZATION, "SelfSubjectAccessReview"): {1: _METADATA, 2: Field("spec", _ACCESS)},
+    (_AUTHORIZATION, "SelfSubjectRulesReview"): {1: _METADATA, 2: Field("spec", {1: Field("namespace")})},
+    (_AUTHORIZATION, "SubjectAccessReview"): _SUBJECT_ACCESS,
+    (_AUTHORIZATION, "LocalSubjectAccessReview"): _SUBJECT_ACCESS,
+    (_AUTHENTICATION, "SelfSubjectReview"): {1: _METADATA},
+    (_AUTHENTICATION, "TokenReview"): {1: _METADATA, 2: Field("spec", {1: Field("token"), 2: _many("audiences")})},
+    (_AUTHENTICATION, "TokenRequest"): {
+        1: _METADATA,
+        2: Field("spec", {
+            1: _many("audiences"), 3: Field("boundObjectRef", _strings("kind", "apiVersion", "name", "uid")),
+            4: Field("expirationSeconds", "int"),
+        }),
+    },
 }  # fmt: skip
 _DELETE_OPTIONS: Message = {
     1: Field("gracePeriodSeconds", "int"), 2: Field("preconditions", _strings("uid", "resourceVersion")),
@@ -169,6 +195,8 @@ def _value(value: Any, field: Field, depth: int) -> Any:
             return base64.b64encode(value).decode()
         case "raw":
             return value
+        case "strings":
+            return _decode(value, {1: _many("items")}, depth + 1).get("items", [])
         case "bool":
             return bool(value)
         case "int":

@@ -14,10 +14,12 @@ import orjson
 
 from kastra.api.errors import BadRequest, Cause, NotFound, StatusError, invalid
 from kastra.api.object import Object
+from kastra.apiserver.authorization import access_to, require
 from kastra.apiserver.call import Call
 from kastra.apiserver.deletion import DeleteOptions
 from kastra.apiserver.listing import ListOptions
 from kastra.apiserver.registry import APPLY_PATCH, Registry
+from kastra.apiserver.reviews import ReviewStrategy
 from kastra.apiserver.subresources import ConnectSubresource
 from kastra.client.interface import PropagationPolicy
 
@@ -28,6 +30,7 @@ from .negotiation import negotiate
 from .routing import Route
 from .watch import error_line, watch_response
 
+TOKEN = "token"  # noqa: S105 - the name of a subresource
 _POLICIES = get_args(PropagationPolicy)
 _Verb = Callable[[Request, Route], Awaitable[Response]]
 
@@ -54,30 +57,45 @@ class Resources:
         connector = self._connector(route)
         if connector is not None:
             request.verb = connector.verb
+            self._authorize(request, route)
             if request.method != ("GET" if connector.verb == "get" else "POST"):
                 raise method_not_allowed()
             return await self._connect(request, route, connector)
+        if route.subresource == TOKEN and TOKEN in route.resource.subresources:
+            request.verb = "create"
+            self._authorize(request, route)
+            return await self._create_token(request, route)
         verbs = self._object if route.name else self._collection
         found = verbs.get(request.method)
         if found is None:
             raise method_not_allowed()
         request.verb, serve = found
+        if request.verb == "list" and request.flag("watch"):
+            request.verb = "watch"
+        self._authorize(request, route)
         if route.subresource:
             self._check_subresource(request, route)
-        elif request.verb == "list" and request.flag("watch"):
-            request.verb = "watch"
         served = self._registry.served(route.resource)
-        if request.verb not in served.strategy.verbs:
+        if request.verb not in served.resource.verbs:
             raise method_not_allowed()
         everywhere = route.resource.namespaced and not route.namespace
         if everywhere and request.verb == "deletecollection":
             raise method_not_allowed()  # too much to delete by one mistyped path
         # Nothing is changed for a client that couldn't read the answer.
-        negotiate(request.headers.get(b"accept", b""))
+        negotiate(request.headers.get(b"accept", b""), tables=not isinstance(served.strategy, ReviewStrategy))
         response = await serve(request, route)
         if served.deprecation and request.verb != "delete":
             response.warnings = [*response.warnings, served.deprecation]
         return response
+
+    def _authorize(self, request: Request, route: Route) -> None:
+        """Raises Forbidden if the user may not do what the request asks for."""
+        name = route.name
+        if not name and request.verb in ("list", "watch", "deletecollection"):
+            # Whoever may see one object by its name may also list and watch that one.
+            name = _selected_name(request.query.get("fieldSelector", ""))
+        access = access_to(route.resource, request.verb, route.namespace, name, route.subresource)
+        require(self._registry.authorizer, request.user, access)
 
     # Reads
 
@@ -134,6 +152,10 @@ class Resources:
     async def _apply(self, request: Request, route: Route) -> Response:
         call = bodies.write_call(request, "PatchOptions", applying=True)
         obj = await bodies.read_applied(request, route.resource, call)
+        if not route.subresource and not self._registry.exists(route.resource, route.namespace, route.name):
+            # Applying what isn't there creates it, which takes the permission for that too.
+            access = access_to(route.resource, "create", route.namespace)
+            require(self._registry.authorizer, request.user, access)
         applied = self._registry.apply(
             route.resource,
             route.namespace,
@@ -154,6 +176,16 @@ class Resources:
         include = table.include_object(request.query.get("includeObject", ""))
         body = table.one(served, obj, form, include, self._registry.clock.now(), route.subresource)
         return Response(status, body, warnings=call.warnings)
+
+    async def _create_token(self, request: Request, route: Route) -> Response:
+        """A token for a ServiceAccount (TokenRequest)."""
+        reader = self._registry.token_issuer
+        if request.method != "POST" or reader is None:
+            raise method_not_allowed()
+        call = bodies.write_call(request, "CreateOptions")
+        asked = await bodies.read_object(request, route.resource, call, scale=True)
+        made = reader.request(route.namespace, route.name, asked)
+        return Response(201, orjson.dumps(made), warnings=call.warnings)
 
     # Deletion
 
@@ -188,7 +220,11 @@ class Resources:
         return next((connector for connector in known if connector.name == route.subresource), None)
 
     async def _connect(self, request: Request, route: Route, connector: ConnectSubresource) -> Response:
-        body = await bodies.read_json(request) if connector.verb == "create" else None
+        body: Mapping[str, Any] | None = None
+        if connector.verb == "create":
+            body = await bodies.read_json(request)
+        elif "follow" in request.query:
+            body = {"follow": request.flag("follow")}
         since = request.number("since") if "since" in request.query else None
         records = await self._registry.connect(
             route.resource, route.namespace, route.name, route.subresource, request.user, body, since
@@ -215,6 +251,15 @@ class Resources:
 
 def _text(record: Mapping[str, Any]) -> bytes:
     return str(record["text"]).encode()
+
+
+def _selected_name(selector: str) -> str:
+    """The name that a field selector asks for; empty if it asks for more than one."""
+    for part in selector.split(","):
+        key, _, value = part.replace("==", "=").partition("=")
+        if key.strip() == "metadata.name" and not key.endswith("!"):
+            return value.strip()
+    return ""
 
 
 async def _lines(

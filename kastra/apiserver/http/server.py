@@ -16,6 +16,7 @@ import orjson
 
 from kastra.api.errors import StatusError
 from kastra.apiserver.authentication import Authenticator
+from kastra.apiserver.authorization import Access, require
 from kastra.apiserver.filters import Filters, Limits, internal_error
 from kastra.apiserver.registry import Registry
 from kastra.telemetry import CONTENT_TYPE, Metrics
@@ -58,7 +59,10 @@ class Application:
         self._resources = Resources(registry)
         self._discovery = Discovery(registry, self._router)
         self._openapi = OpenAPI(registry, self._router)
-        self._filters = Filters(self._route, authenticator, registry.clock, limits, local=local)
+        self._authorizer = registry.authorizer
+        self._filters = Filters(
+            self._route, authenticator, registry.clock, limits, authorizer=registry.authorizer, local=local
+        )
         self._streams: set[anyio.CancelScope] = set()
         self._stopping = False
 
@@ -91,6 +95,9 @@ class Application:
 
     async def _route(self, request: Request) -> Response:
         parts = request.segments
+        if not _is_resource(parts) and not (parts and parts[0] in HEALTH):
+            verb = request.verb = request.method.lower()
+            require(self._authorizer, request.user, Access(verb, path=request.path))
         if not parts:
             return self._get(request, Response(body=orjson.dumps({"paths": self._discovery.paths()})))
         head = parts[0]
@@ -163,6 +170,11 @@ class Application:
         if not begun:
             await send(_start(response, request.id, None))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _is_resource(parts: Sequence[str]) -> bool:
+    """Whether a path is below a version of a group: such are asked about as resources, all others as paths."""
+    return bool(parts) and len(parts) > {"api": 2, "apis": 3}.get(parts[0], len(parts))
 
 
 async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -52,7 +52,7 @@ async def test_the_scheme_of_the_header_may_be_written_in_any_case(server: Serve
 
 def test_a_token_is_known_by_its_hash_alone() -> None:
     authenticator = TokenAuthenticator([(token_hash("t"), User("jo"))])
-    assert authenticator.authenticate({b"authorization": b"Bearer t"}) == User("jo")
+    assert authenticator.authenticate({b"authorization": b"Bearer t"}) == User("jo", ("system:authenticated",))
     assert authenticator.authenticate({b"authorization": b"Bearer " + token_hash("t").encode()}) is None
 
 

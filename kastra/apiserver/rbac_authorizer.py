@@ -1,0 +1,137 @@
+"""Role-based access: who may do what follows from Roles, ClusterRoles and their bindings, as they are stored now.
+
+The four kinds are compiled into an index by subject, anew only when one of them has changed, and answers are remembered
+until then, so that a request usually costs one look-up. Nothing is ever denied by a rule: what no rule allows is refused.
+
+Source: plugin/pkg/auth/authorizer/rbac of kubernetes/kubernetes. Read next: `kastra.apiserver.rbac_rules`.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from kastra.store.interface import Entry, Key, Storage
+
+from .authorization import EVERYTHING, MASTERS, Access, Decision
+from .call import User
+from .rbac import RBAC
+from .rbac_rules import Rule, compile_rules
+
+ROLES, CLUSTER_ROLES = f"roles.{RBAC}", f"clusterroles.{RBAC}"
+ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS = f"rolebindings.{RBAC}", f"clusterrolebindings.{RBAC}"
+_KINDS = (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
+_REMEMBERED = 8192
+_Subject = tuple[str, str]
+
+_log = logging.getLogger("kastra.apiserver")
+
+
+class Grant(NamedTuple):
+    """What one binding gives.
+
+    Args:
+        namespace: to which it is limited; empty for everywhere.
+        source: the binding and the role, for the reason of a decision.
+    """
+
+    namespace: str
+    rules: Sequence[Rule]
+    source: str
+
+
+class RBACAuthorizer:
+    """Decides by what `storage` holds."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._seen: tuple[Sequence[Entry], ...] = ()
+        self._grants: dict[_Subject, list[Grant]] = {}
+        self._answers: dict[tuple[str, tuple[str, ...], Access], Decision] = {}
+
+    def authorize(self, user: User, access: Access) -> Decision:
+        """Whether some binding of the user, or of a group of theirs, allows it."""
+        if MASTERS in user.groups:
+            return Decision(True, "the group system:masters may do everything")
+        self._refresh()
+        question = (user.name, user.groups, access)
+        known = self._answers.get(question)
+        if known is None:
+            known = self._decide(user, access)
+            if len(self._answers) >= _REMEMBERED:
+                self._answers.clear()
+            self._answers[question] = known
+        return known
+
+    def rules_for(self, user: User, namespace: str) -> Sequence[Mapping[str, Any]]:
+        """The rules of `held` as PolicyRules, each once."""
+        return [rule.plain() for rule in dict.fromkeys(self.held(user, namespace))]
+
+    def held(self, user: User, namespace: str) -> list[Rule]:
+        """Every rule that holds for the user in a namespace; only those of cluster scope for an empty one."""
+        self._refresh()
+        found = [rule for grant in self._of(user, namespace) for rule in grant.rules]
+        if MASTERS in user.groups:
+            found = [*compile_rules(EVERYTHING), *found]
+        return found
+
+    def rules_of_role(self, kind: str, namespace: str, name: str) -> list[Rule] | None:
+        """The rules of a Role or ClusterRole; None if there is none."""
+        key = Key(ROLES, namespace, name) if kind == "Role" else Key(CLUSTER_ROLES, "", name)
+        entry = self._storage.get(key)
+        return None if entry is None else compile_rules(orjson.loads(entry.body).get("rules") or ())
+
+    def _decide(self, user: User, access: Access) -> Decision:
+        for grant in self._of(user, access.namespace):
+            for rule in grant.rules:
+                if rule.allows(access):
+                    return Decision(True, f"RBAC: allowed by {grant.source}")
+        return Decision(False)
+
+    def _of(self, user: User, namespace: str) -> Iterator[Grant]:
+        for subject in (("User", user.name), *(("Group", group) for group in user.groups)):
+            for grant in self._grants.get(subject, ()):
+                if not grant.namespace or grant.namespace == namespace:
+                    yield grant
+
+    def _refresh(self) -> None:
+        """Compile anew if anything changed: an unchanged list of the store is the same object."""
+        present = tuple(self._storage.list(kind).entries for kind in _KINDS)
+        if len(present) == len(self._seen) and all(a is b for a, b in zip(present, self._seen, strict=True)):
+            return
+        roles = {entry.key: entry for entries in present[:2] for entry in entries}
+        compiled: dict[Key, Sequence[Rule]] = {}
+        grants: dict[_Subject, list[Grant]] = {}
+        for entry in (*present[2], *present[3]):
+            binding = orjson.loads(entry.body)
+            key = _role_key(binding.get("roleRef") or {}, entry.key.namespace)
+            role = roles.get(key)
+            if role is None:
+                continue
+            if key not in compiled:
+                compiled[key] = compile_rules(orjson.loads(role.body).get("rules") or ())
+            grant = Grant(entry.key.namespace, compiled[key], _source(entry, key))
+            for subject in binding.get("subjects") or ():
+                grants.setdefault(_subject(subject), []).append(grant)
+        self._grants, self._seen = grants, present
+        self._answers.clear()
+        _log.debug("access rules compiled", extra={"bindings": len(present[2]) + len(present[3])})
+
+
+def _role_key(ref: Mapping[str, Any], namespace: str) -> Key:
+    name = str(ref.get("name", ""))
+    return Key(ROLES, namespace, name) if ref.get("kind") == "Role" else Key(CLUSTER_ROLES, "", name)
+
+
+def _source(binding: Entry, role: Key) -> str:
+    kind = "RoleBinding" if binding.key.namespace else "ClusterRoleBinding"
+    place = f"{binding.key.namespace}/{binding.key.name}" if binding.key.namespace else binding.key.name
+    return f'{kind} "{place}" of {"Role" if role.namespace else "ClusterRole"} "{role.name}"'
+
+
+def _subject(subject: Mapping[str, Any]) -> _Subject:
+    kind, name = str(subject.get("kind", "")), str(subject.get("name", ""))
+    if kind == "ServiceAccount":
+        return "User", f"system:serviceaccount:{subject.get('namespace', '')}:{name}"
+    return kind, name
