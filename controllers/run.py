@@ -320,6 +320,8 @@ class RunReconciler:
             status.never_begun()
             return
         if view.spec.desired_state == "Suspended":
+            # It may wait in the pool's queue already.
+            await self._pool.suspend(run.uid, by="desiredState", event_id=_event_id(run))
             status.held()
             return
         if view.spec.rerun_of is not None:

@@ -75,6 +75,8 @@ class LiveRun:
         self.row = row
         self.tries = tries
         self.tally = Tally(uid, order.namespace if order else "", order.name if order else "")
+        self.opened = anyio.Event()
+        """Set when its journal is open, so that requests reach it, and at the latest with `done`."""
         self.done = anyio.Event()
         self.phase = Phase.PENDING
         self.epoch = 0
@@ -85,6 +87,7 @@ class LiveRun:
         self._scope = anyio.CancelScope()
         self._cancelling = False
         self._ended = False
+        self._received: set[tuple[str, str]] = set()
 
     def progress(self) -> Progress:
         """How far it is, as of the last commit."""
@@ -114,6 +117,7 @@ class LiveRun:
                 self.execution.leave()
             else:
                 self.desk.slots.release()
+            self.opened.set()
             self.done.set()
 
     async def _run(self) -> None:
@@ -233,6 +237,7 @@ class LiveRun:
             slots=self.desk.slots,
         )
         self.execution.holding = True
+        self.opened.set()
         return self.execution
 
     def _executor(self, plan: Plan, execution: Execution, body: Mapping[str, Any]) -> Executor:
@@ -262,6 +267,10 @@ class LiveRun:
         execution = self.execution
         if execution is None or self._ended:
             return False
+        if (mail.source, mail.event_id) in self._received:
+            # One that arrives while the inbox is read at a recovery comes both ways.
+            return True
+        self._received.add((mail.source, mail.event_id))
         journal = execution.journal
         writes = (mail.consume(journal.last_seq + 1),)
         body = {"by": mail.body.get("by", "")}

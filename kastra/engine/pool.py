@@ -192,7 +192,9 @@ class Pool:
     def _enqueue(self, run: LiveRun) -> None:
         self._runs[run.uid] = run
         self._leasing.set()
+        self._queue(run)
 
+    def _queue(self, run: LiveRun) -> None:
         def granted() -> None:
             self._queued.pop(run.uid, None)
             self._tasks.start_soon(self._execute, run)
@@ -245,8 +247,7 @@ class Pool:
         run = self._runs.get(uid)
         if run is None:
             return False
-        granted = self._queued.pop(uid, None)
-        if granted is not None and self._slots.withdraw(granted):
+        if self._withdraw(run):
             # It has not begun; it does only to be recorded as cancelled.
             self._slots.take()
             run.cancel_early()
@@ -258,9 +259,17 @@ class Pool:
         return True
 
     async def suspend(self, uid: str, *, by: str = "", event_id: str = "") -> bool:
-        """Let a Run begin nothing further; what runs goes on. False if there is no such Run here."""
+        """Let a Run begin nothing further; what runs goes on. False if there is no such Run here.
+
+        One that has not begun is forgotten, to be submitted again when it shall go on.
+        """
         run = self._runs.get(uid)
-        return run is not None and await self._deliver(run, "suspend", {"by": by}, event_id)
+        if run is None:
+            return False
+        if run.row is None and self._withdraw(run):
+            del self._runs[uid]
+            return True
+        return await self._deliver(run, "suspend", {"by": by}, event_id)
 
     async def resume(
         self,
@@ -283,17 +292,33 @@ class Pool:
 
     async def _deliver(self, run: LiveRun, kind: str, body: dict[str, Any], event_id: str) -> bool:
         """Write a request to the inbox, then hand it to the Run. A request seen before changes nothing."""
-        execution = run.execution
-        if execution is None or run.done.is_set():
-            return False
         mail = Mail("api", event_id or f"{run.uid}/{uuid.uuid4()}", kind, body)
+        if run.execution is None and run.row is not None and self._withdraw(run):
+            # It finds the request in the inbox when it is taken up.
+            try:
+                await self._write(mail, run.uid, run.row.id)
+            finally:
+                self._queue(run)
+            return True
+        await run.opened.wait()
+        if run.execution is None or run.done.is_set():
+            return False
+        return not await self._write(mail, run.uid, run.execution.journal.run) or run.receive(mail)
+
+    async def _write(self, mail: Mail, uid: str, journal: int) -> bool:
+        """Whether a request was new."""
         now = milliseconds(self._clock.now())
-        values = (mail.source, mail.event_id, kind, run.uid, execution.journal.run, now, encode(body))
+        values = (mail.source, mail.event_id, mail.type, uid, journal, now, encode(mail.body))
         try:
             await self._submit(Statement(_MAIL, values, 1))
         except GuardFailed:
-            return True
-        return run.receive(mail)
+            return False
+        return True
+
+    def _withdraw(self, run: LiveRun) -> bool:
+        """Take a Run out of the queue; False if it isn't in it any more."""
+        granted = self._queued.pop(run.uid, None)
+        return granted is not None and self._slots.withdraw(granted)
 
     async def _abandon_late(self, run: LiveRun) -> None:
         await self._for_at_most(self._grace, run.done.wait)

@@ -417,3 +417,35 @@ async def test_a_child_that_fails_fails_the_step_and_a_cancelled_parent_cancels_
     assert len(children.cancelled) == 1
     assert progress.error is not None
     assert (progress.error["type"], progress.error["title"]) == ("tool", "no")
+
+
+async def test_a_run_that_is_suspended_while_it_queues_begins_only_when_it_is_submitted_again() -> None:
+    gate = Gate()
+    async with engine({"a": gate}, concurrency=1) as e:
+        e.submit({"steps": [tool("a")]}, uid="first")
+        await arrived(e, gate, 1)
+        e.submit({"steps": [tool("b")]}, uid="second")
+        assert await e.pool.suspend("second")
+        gate.event.set()
+        await e.ended("first")
+        assert await e.pool.progress("second") is None
+        assert [key for key, _ in e.tools.calls] == ["a"]
+        e.submit({"steps": [tool("b")]}, uid="second")
+        assert (await e.ended("second")).phase is Phase.SUCCEEDED
+
+
+async def test_a_run_that_is_suspended_while_it_waits_to_be_taken_up_begins_nothing_further(tmp_path: Path) -> None:
+    path, gate = str(tmp_path / "k.db"), Gate()
+    async with engine({"a": gate}, path=path, grace=0) as e:
+        for uid in ("first", "second"):
+            e.submit({"steps": [tool("a"), tool("b")]}, uid=uid)
+        await arrived(e, gate, 2)
+    async with engine({"a": gate}, path=path, concurrency=1) as e:
+        await arrived(e, gate, 3)
+        assert await e.pool.suspend("second", event_id="once")
+        gate.event.set()
+        await e.ended("first")
+        await e.until("second", lambda p: p.phase is Phase.SUSPENDED)
+        assert [key for key, _ in e.tools.calls].count("b") == 1
+        assert await e.pool.resume("second")
+        assert (await e.ended("second")).phase is Phase.SUCCEEDED
