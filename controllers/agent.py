@@ -48,7 +48,7 @@ from kastra.runtime.view_types import (
     ValueFrom,
     read,
 )
-from kastra.tool.check import schema_hash
+from kastra.tool.check import Unusable, check_schema, schema_hash
 
 DEFAULT_MAX_STEPS = 5
 
@@ -307,6 +307,10 @@ async def reconcile(agent: AgentView, ctx: Pass) -> Result:
     missing = examine_values(sources, found.resolution, ctx.service(Settings).project, agent.metadata.uid).missing
     if missing:
         return ctx.not_ready("ValueNotFound", listed(missing))
+    try:
+        check_schema(spec.output_schema, "spec.outputSchema")
+    except Unusable as problem:
+        return ctx.not_ready(problem.reason, problem.message)
     return ctx.ready(f"{ctx.status.model_resolved}; {found.message}", "Resolved")
 
 

@@ -25,7 +25,7 @@ from kastra.runtime.view_checks import schema_findings
 from kastra.runtime.view_errors import forbidden, shape_error
 from kastra.runtime.view_steps import RunTimeout, Step, Steps, StepTimeout, step_references
 from kastra.runtime.view_types import Budget, Duration, Renamed, Retry
-from kastra.tool.check import Unusable, check_function
+from kastra.tool.check import Unusable, check_function, check_schema
 
 
 class WorkflowInput(Fields):
@@ -184,10 +184,14 @@ def validate(view: WorkflowView) -> list[Cause]:
     """What is wrong with a Workflow beyond what its schema says: everything that keeps it from being compiled."""
     spec = view.spec
     found = list(examine_workflow(spec.plain()).causes)
-    for part, path in ((spec.input, "spec.input"), (spec.output, "spec.output"), (spec.state, "spec.state")):
+    for part, path in _schemas(spec):
         if part is not None and part.schema_ is not None:
             found += schema_findings(part.schema_, f"{path}.schema")
     return found
+
+
+def _schemas(spec: WorkflowSpec) -> list[tuple[WorkflowInput | WorkflowOutput | State | None, str]]:
+    return [(spec.input, "spec.input"), (spec.output, "spec.output"), (spec.state, "spec.state")]
 
 
 LOOK_AGAIN = 30.0
@@ -212,6 +216,8 @@ async def reconcile(workflow: WorkflowView, ctx: Context) -> Result:
     if found.reason:
         return ctx.not_ready(found.reason, found.message)
     try:
+        for part, path in _schemas(workflow.spec):
+            check_schema(part.schema_ if part is not None else None, f"{path}.schema")
         await _check_functions(compiled, workflow.metadata.name, ctx)
     except Unusable as problem:
         return ctx.not_ready(problem.reason, problem.message, requeue_after=LOOK_AGAIN)

@@ -21,9 +21,12 @@ import orjson
 from kastra.netguard import Policy
 from kastra.netguard.preview import refusal
 from kastra.tool.python import compile_inline, load, signature_of
-from kastra.tool.schema import check_patterns
+from kastra.tool.schema import JsonSchema
 
 _KEPT = 4096
+_sound: set[tuple[str, str]] = set()
+"""Schemas that were found to be sound: checking one takes as long as reconciling the rest of its object."""
+
 _schemas: OrderedDict[tuple[str, str], Mapping[str, Any]] = OrderedDict()
 
 
@@ -57,11 +60,7 @@ async def check_body(name: str, spec: Mapping[str, Any], folder: Path, policy: P
         Unusable: it can't be imported or found, or may not be called.
     """
     for field in ("inputSchema", "outputSchema"):
-        if spec.get(field) is not None:
-            try:
-                check_patterns(spec[field], f"spec.{field}")
-            except ValueError as error:
-                raise Unusable("InvalidSchema", str(error)) from None
+        check_schema(spec.get(field), f"spec.{field}")
     if (python := spec.get("python")) is not None:
         return await check_function(name, python, folder)
     if (process := spec.get("process")) is not None:
@@ -69,6 +68,22 @@ async def check_body(name: str, spec: Mapping[str, Any], folder: Path, policy: P
     if (http := spec.get("http")) is not None:
         _check_url(http["url"], policy, allow_private=bool(http.get("allowPrivate")))
     return None
+
+
+def check_schema(schema: Mapping[str, Any] | None, path: str) -> None:
+    """Whether values can be checked by a schema; None is none. Raises Unusable."""
+    if schema is None:
+        return
+    known = (path, sha256(orjson.dumps(schema)).hexdigest())
+    if known in _sound:
+        return
+    try:
+        JsonSchema(schema, path)
+    except ValueError as error:
+        raise Unusable("InvalidSchema", str(error)) from None
+    if len(_sound) >= _KEPT:
+        _sound.clear()
+    _sound.add(known)
 
 
 async def check_function(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import anyio
 import pytest
@@ -82,3 +83,28 @@ async def test_waiting_for_something_that_is_not_looked_at_is_said_after_a_while
     gate.set()
     await env.settle()
     assert await ready(env, "Agent", "a") == ("True", "Resolved")
+
+
+NO_SCHEMA = {"type": "object", "dependentRequired": {"a": "b"}}
+
+
+@pytest.mark.parametrize(
+    ("obj", "field"),
+    [
+        (tool("x", http={"url": "https://example.com"}, outputSchema=NO_SCHEMA), "spec.outputSchema"),
+        (agent("x", outputSchema=NO_SCHEMA), "spec.outputSchema"),
+        (
+            manifest("Workflow", "x", {"input": {"schema": NO_SCHEMA}, "steps": [{"id": "a", "set": {"a": 1}}]}),
+            "spec.input",
+        ),
+    ],
+    ids=["tool", "agent", "workflow"],
+)
+async def test_a_schema_that_is_none_keeps_an_object_from_being_ready(
+    env: ControlPlane, obj: dict[str, Any], field: str
+) -> None:
+    await apply(env, obj)
+    found = await said(env, obj["kind"], "x")
+    assert found[:2] == ("False", "InvalidSchema")
+    assert found.message.startswith(field)
+    assert "dependentRequired.a: 'b' is not of type 'array'" in found.message
