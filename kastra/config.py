@@ -37,6 +37,9 @@ class Settings:
         grace: seconds that running steps get to finish when the process is asked to stop.
         allow_private_hosts: host names and networks that outbound calls may reach although they are private.
         log_level: for the structured log on standard error.
+        listen: where `kastra serve` serves, as HOST:PORT.
+        tls_cert: file of the server's own certificate (PEM, the leaf first); empty for one that is made.
+        tls_key: file of its key.
     """
 
     project: Path = field(default_factory=Path.cwd)
@@ -49,6 +52,9 @@ class Settings:
     grace: float = 10.0
     allow_private_hosts: tuple[str, ...] = ()
     log_level: str = "warning"
+    listen: str = "127.0.0.1:6443"
+    tls_cert: str = ""
+    tls_key: str = ""
 
     @property
     def store(self) -> Path:

@@ -41,10 +41,12 @@ class Limits:
 
     Args:
         in_flight: requests at the same time; streams that have begun don't count.
+        in_flight_per_user: of these, those of one user, so that one can't take the others' places.
         deadline: seconds that a write may take, also the most that a client can ask for with `timeout`.
     """
 
     in_flight: int = 400
+    in_flight_per_user: int = 200
     deadline: float = 60.0
 
 
@@ -75,6 +77,7 @@ class Filters:
         self._limits = limits or Limits()
         self._local = local
         self._in_flight = 0
+        self._of_user: dict[str, int] = {}
 
     async def handle(self, request: Request) -> Response:
         """Serve a request; whatever happens, there is a response. Raises Disconnected."""
@@ -123,6 +126,22 @@ class Filters:
                 request.user = user
                 request.user = impersonated(self._authorizer, user, request.headers)
                 request.impersonator = user.name if request.user is not user else ""
+        if public:
+            return await self._handler(request)
+        name = request.user.name
+        running = self._of_user.get(name, 0)
+        if running >= self._limits.in_flight_per_user:
+            raise TooManyRequests(f"Too many requests of {name!r} at once, please try again later.", retry_after=1)
+        self._of_user[name] = running + 1
+        try:
+            return await self._within_deadline(request)
+        finally:
+            if self._of_user[name] == 1:
+                del self._of_user[name]
+            else:
+                self._of_user[name] -= 1
+
+    async def _within_deadline(self, request: Request) -> Response:
         if request.method in _READS:
             return await self._handler(request)
         seconds = self._deadline(request)

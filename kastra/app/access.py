@@ -126,18 +126,13 @@ def write_kubeconfig(data: Path, url: str, authority: Path, token: str) -> Path:
 
 def kubeconfig_of(url: str, authority: Path, token: str) -> dict[str, Any]:
     """A kubeconfig for a server at `url`."""
+    cluster = {"server": url}
+    if trusted := authority.read_bytes():
+        cluster["certificate-authority-data"] = base64.b64encode(trusted).decode()
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {
-                "name": _NAME,
-                "cluster": {
-                    "server": url,
-                    "certificate-authority-data": base64.b64encode(authority.read_bytes()).decode(),
-                },
-            }
-        ],
+        "clusters": [{"name": _NAME, "cluster": cluster}],
         "users": [{"name": _NAME, "user": {"token": token}}],
         "contexts": [{"name": _NAME, "context": {"cluster": _NAME, "user": _NAME, "namespace": "default"}}],
         "current-context": _NAME,

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kastra.clock import Clock
+from kastra.config import ConfigError
 
 FOLDER = "tls"
 SIGNING_KEY = "serviceaccounts.key"
@@ -58,6 +59,32 @@ def certificates(data: Path, host: str, clock: Clock) -> Certificates:
             _issue(files, authority, key, names, now)
     except (ValueError, x509.ExtensionNotFound) as error:
         raise ValueError(f"{folder}: {error}; delete the folder to make new certificates") from None
+    return files
+
+
+def given_certificates(data: Path, certificate: str, key: str) -> Certificates:
+    """A certificate and a key that somebody else made.
+
+    The authority for kubeconfigs is what is self-signed in the certificate's file; an empty file if nothing is, since then
+    the authority is one that clients know by themselves.
+
+    Raises:
+        ConfigError: one of the files is missing or unreadable, or they don't belong together.
+    """
+    if not certificate or not key:
+        raise ConfigError("tls_cert and tls_key belong together: give both, or neither")
+    files = Certificates(data / FOLDER / "given-ca.crt", Path(certificate), Path(key))
+    try:
+        chain = x509.load_pem_x509_certificates(files.certificate.read_bytes())
+        private = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{files.certificate}, {files.key}: {error}") from None
+    public = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    if chain[0].public_key().public_bytes(*public) != private.public_key().public_bytes(*public):
+        raise ConfigError(f"{files.key} is not the key of the first certificate in {files.certificate}")
+    roots = [made.public_bytes(serialization.Encoding.PEM) for made in chain if made.issuer == made.subject]
+    files.authority.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(files.authority, b"".join(roots))
     return files
 
 

@@ -69,7 +69,7 @@ def serving_owner(store: Path) -> Cluster | None:
         return None
     try:
         os.kill(endpoint.pid, 0)
-        authority = Path(endpoint.ca).read_bytes() if endpoint.ca else None
+        authority = (Path(endpoint.ca).read_bytes() if endpoint.ca else b"") or None
     except (OSError, ValueError):
         return None
     return Cluster(endpoint.url, authority=authority, token=endpoint.token, context=str(store))

@@ -34,10 +34,10 @@ from kastra.sql.owner import Endpoint, remove_endpoint, write_endpoint
 from kastra.telemetry import register_secret
 
 from .access import ADMIN, UserFile, administrator, write_kubeconfig
-from .certificates import certificates, signing_key
+from .certificates import certificates, given_certificates, signing_key
 from .composition import compose
 
-DEFAULT_LISTEN = "127.0.0.1:6443"
+DEFAULT_LISTEN = Settings().listen
 _KEEP_ALIVE = 120
 _BACKLOG = 2048
 _TICK = 0.02
@@ -130,7 +130,7 @@ async def serving(
         insecure: also serve plain HTTP there, without authentication.
 
     Raises:
-        ConfigError: the plain listener isn't on loopback.
+        ConfigError: the plain listener isn't on loopback, or the certificate that was given can't be used.
         OSError: an address is in use.
         Owned: another process has the store.
     """
@@ -142,7 +142,12 @@ async def serving(
         secure_socket = sockets.enter_context(_bind(listen, "--listen"))
         insecure_socket = sockets.enter_context(_bind(insecure, "--insecure-http")) if insecure is not None else None
         async with compose(settings) as parts:
-            files = certificates(settings.data, listen.host, parts.clock)
+            given = settings.tls_cert or settings.tls_key
+            files = (
+                given_certificates(settings.data, settings.tls_cert, settings.tls_key)
+                if given
+                else certificates(settings.data, listen.host, parts.clock)
+            )
             token = administrator(settings.data)
             register_secret(token)
             registry = parts.api.registry

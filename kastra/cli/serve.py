@@ -6,6 +6,7 @@ and Ctrl-C stop it gracefully. Read next: `kastra.app.serving`.
 
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,25 +42,28 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
 )
 @click.option(
     "--listen",
-    default="127.0.0.1:6443",
     metavar="HOST:PORT",
-    show_default=True,
     callback=_address,
-    help="Where to serve, over TLS.",
+    help="Where to serve, over TLS (default: the setting listen, 127.0.0.1:6443).",
 )
+@click.option("--tls-cert", metavar="FILE", help="The server's own certificate (PEM); by default one is made.")
+@click.option("--tls-key", metavar="FILE", help="The key of that certificate.")
 @click.option(
     "--insecure-http",
     metavar="HOST:PORT",
     callback=_address,
     help="Also serve plain HTTP without authentication, on loopback only.",
 )
-def serve(listen: "Address", insecure_http: "Address | None") -> int:
+def serve(listen: "Address | None", tls_cert: str | None, tls_key: str | None, insecure_http: "Address | None") -> int:
     """Serve the Kubernetes API, and run controllers and Runs."""
     import anyio
 
+    from kastra.app.serving import Address
     from kastra.telemetry import configure_logging
 
     settings = settings_of()
+    settings = replace(settings, tls_cert=tls_cert or settings.tls_cert, tls_key=tls_key or settings.tls_key)
+    listen = listen or Address.parse(settings.listen)
     configure_logging(settings.log_level, json=not sys.stderr.isatty())
     body = partial(_serve, settings, listen, insecure_http)
     return anyio.run(body, backend="asyncio", backend_options={"use_uvloop": sys.platform != "win32"})

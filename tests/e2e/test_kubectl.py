@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kastra.app.certificates import certificates
+from kastra.clock import SystemClock
 from tests.docs.pages import ROOT, blocks_of, commands, matches, normalised
 
 from .conftest import KUBECTLS, Kubectl, Server, start_server, stop_server, thorough, versions
@@ -275,3 +277,21 @@ def test_the_compatibility_table_names_every_version_that_is_run_here() -> None:
     [row] = [line for line in page.splitlines() if line.startswith("| kubectl ")]
     named = row.removeprefix("| kubectl ").partition(" |")[0].split(", ")
     assert [version for version in KUBECTLS if version not in named] == []
+
+
+def test_a_certificate_of_ones_own_serves(tmp_path: Path) -> None:
+    made = certificates(tmp_path / "made", "127.0.0.1", SystemClock())
+    chain = tmp_path / "chain.crt"
+    chain.write_bytes(made.certificate.read_bytes() + made.authority.read_bytes())
+    server = start_server(tmp_path, "--tls-cert", str(chain), "--tls-key", str(made.key))
+    try:
+        if KUBECTLS:
+            kubectl = Kubectl(list(KUBECTLS.values())[-1], tmp_path, server)
+            assert kubectl("get", "--raw", "/readyz") == "ok"
+        shown = subprocess.run(
+            [sys.executable, "-m", "kastra.cli.main", "--kubeconfig", str(server.kubeconfig), "get", "namespaces"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert "default" in shown.stdout, shown.stderr
+    finally:
+        assert stop_server(server) == 0

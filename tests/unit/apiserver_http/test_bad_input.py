@@ -123,6 +123,14 @@ async def test_more_requests_than_the_limit_are_429_with_retry_after() -> None:
         assert (await server.request("GET", "/livez")).status == 200
 
 
+async def test_one_user_can_not_take_the_places_of_the_others() -> None:
+    async with serve(limits=Limits(in_flight_per_user=0)) as server:
+        reply = await server.request("GET", WIDGETS_PATH)
+        assert (reply.status, reply.header("retry-after")) == (429, "1")
+        assert "Too many requests of 'admin'" in reply.json["message"]
+        assert (await server.request("GET", "/version")).status == 200
+
+
 async def test_a_client_that_cannot_read_the_answer_changes_nothing(server: Server) -> None:
     reply = await server.request("POST", WIDGETS_PATH, widget("a"), accept=PROTOBUF)
     assert (reply.status, reply.json["reason"]) == (406, "NotAcceptable")

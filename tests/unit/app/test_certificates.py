@@ -9,7 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from kastra.app.certificates import certificates
+from kastra.app.certificates import certificates, given_certificates
+from kastra.clock import SystemClock
+from kastra.config import ConfigError
 from kastra.testing.clock import VirtualClock
 
 
@@ -67,3 +69,27 @@ def test_a_damaged_file_is_an_error_that_says_so(tmp_path: Path) -> None:
     files.authority.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"tls: .*delete the folder"):
         certificates(tmp_path, "127.0.0.1", VirtualClock())
+
+
+def test_a_certificate_of_ones_own_is_used_and_its_root_is_for_kubeconfigs(tmp_path: Path) -> None:
+    made = certificates(tmp_path / "made", "127.0.0.1", SystemClock())
+    chain = tmp_path / "chain.crt"
+    chain.write_bytes(made.certificate.read_bytes() + made.authority.read_bytes())
+    given = given_certificates(tmp_path, str(chain), str(made.key))
+    assert (given.certificate, given.key) == (chain, made.key)
+    assert given.authority.read_bytes() == made.authority.read_bytes()
+    # Without a root in the file, clients must know the authority by themselves.
+    assert given_certificates(tmp_path, str(made.certificate), str(made.key)).authority.read_bytes() == b""
+
+
+def test_a_certificate_that_can_not_be_used_is_refused_with_its_file(tmp_path: Path) -> None:
+    one = certificates(tmp_path / "one", "127.0.0.1", SystemClock())
+    two = certificates(tmp_path / "two", "127.0.0.1", SystemClock())
+    for certificate, key, says in (
+        (str(one.certificate), "", "give both, or neither"),
+        (str(one.certificate), str(two.key), "is not the key of the first certificate"),
+        (str(tmp_path / "none.crt"), str(one.key), "none.crt"),
+        (str(one.key), str(one.key), "server.key"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            given_certificates(tmp_path, certificate, key)
