@@ -15,8 +15,9 @@ from kastra.api.scheme import Scheme
 from kastra.clock import Clock
 from kastra.store.interface import Key, Storage
 
+from . import events
 from .admission import AdmissionChain, Validate, ValidateUpdate
-from .builtin import BUILTINS, NAMESPACE
+from .builtin import BUILTINS, EVENT, NAMESPACE
 from .call import SYSTEM, Call
 from .core import BOOTSTRAP_NAMESPACES
 from .crds import CustomResourceDefinitions
@@ -56,6 +57,12 @@ async def start(
     definitions = CustomResourceDefinitions(registry)
     for resource, strategy in (*BUILTINS, *REVIEWS):
         registry.install(Served(resource, strategy, partial(definitions.compiled, resource.schema or {})))
+    new_events = events.new_events(EVENT)
+    compiled = partial(definitions.compiled, new_events.schema or {})
+    served = Served(
+        new_events, events.NewEventStrategy(), compiled, conversion=events.CONVERSION, stored_as=EVENT.group_resource
+    )
+    registry.install(served)
     definitions.load()
     if not read_only:
         await definitions.resume()

@@ -71,6 +71,10 @@ _EVENT_FIELDS = (
     *(f"involvedObject.{f}" for f in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion",
     "fieldPath")), "reason", "reportingComponent", "source", "type",
 )  # fmt: skip
+EVENT = _builtin(
+    "", "v1", "Event", "events", coreschemas.EVENT,
+    short_names=("ev",), columns=_EVENT_COLUMNS, own_columns=True, selectable_fields=_EVENT_FIELDS,
+)  # fmt: skip
 _BINDING_COLUMNS = (
     PrinterColumn("Role", "string", ".roleRef.name"),
     AGE,
@@ -93,13 +97,7 @@ BUILTINS: Sequence[tuple[Resource, Strategy]] = (
         ),
         SecretStrategy(),
     ),
-    (
-        _builtin(
-            "", "v1", "Event", "events", coreschemas.EVENT,
-            short_names=("ev",), columns=_EVENT_COLUMNS, own_columns=True, selectable_fields=_EVENT_FIELDS,
-        ),
-        EventStrategy(),
-    ),
+    (EVENT, EventStrategy()),
     (
         _builtin(
             "", "v1", "ServiceAccount", "serviceaccounts", coreschemas.SERVICE_ACCOUNT,

@@ -9,7 +9,7 @@ Read next: `kastra.apiserver.registry`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -28,11 +28,20 @@ if TYPE_CHECKING:
 _MEMO_LIMIT = 50_000
 
 
+class Conversion(NamedTuple):
+    """Between the form that is stored and the one that is served; both take and give whole objects."""
+
+    from_stored: Callable[[Mapping[str, Any]], dict[str, Any]]
+    to_stored: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
 @dataclass(slots=True, eq=False)
 class Served:
     """A resource in one served version.
 
     Args:
+        conversion: where more than the version differs from what is stored.
+        stored_as: the kind in storage, where that is another one's; empty for its own.
         resource: its entry in the scheme.
         strategy: in what the kind differs.
         compile: gives the compiled schema, when it is first needed: who only reads needs none.
@@ -45,6 +54,8 @@ class Served:
     compile: Callable[[], "CompiledSchema"]
     fresh_after: int = -1
     deprecation: str = ""
+    conversion: Conversion | None = None
+    stored_as: str = ""
     group_resource: str = field(init=False)
     _schema: "CompiledSchema | None" = field(init=False, default=None)
     _prune: "Walker | None" = field(init=False, default=None)
@@ -52,8 +63,9 @@ class Served:
     _memo: dict[Key, tuple[bytes, bytes]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.group_resource = self.resource.group_resource
-        self._native = self.resource.version == (self.resource.storage_version or self.resource.version)
+        self.group_resource = self.stored_as or self.resource.group_resource
+        same = self.resource.version == (self.resource.storage_version or self.resource.version)
+        self._native = same and self.conversion is None
 
     @property
     def schema(self) -> "CompiledSchema":
@@ -106,11 +118,15 @@ class Served:
         """A plain object of this version in the form and version it is stored in."""
         if self._native:
             return encode_stored(obj)
+        if self.conversion is not None:
+            return encode_stored(self.conversion.to_stored(obj))
         version = self.resource.storage_version
         return encode_stored({**obj, "apiVersion": f"{self.resource.group}/{version}"})
 
     def _converted(self, body: bytes) -> bytes:
         data: dict[str, Any] = orjson.loads(body)
+        if self.conversion is not None:
+            data = self.conversion.from_stored(data)
         data["apiVersion"] = self.resource.api_version
         self.schema.default(data)
         converted = encode_stored(data)

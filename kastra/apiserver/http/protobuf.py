@@ -101,6 +101,14 @@ MESSAGES: Mapping[tuple[str, str], Message] = {
         11: Field("series", {1: Field("count", "int"), 2: Field("lastObservedTime", "micro")}), 12: Field("action"),
         13: Field("related", _REFERENCE), 14: Field("reportingComponent"), 15: Field("reportingInstance"),
     },
+    ("events.k8s.io/v1", "Event"): {
+        1: _METADATA, 2: Field("eventTime", "micro"),
+        3: Field("series", {1: Field("count", "int"), 2: Field("lastObservedTime", "micro")}),
+        4: Field("reportingController"), 5: Field("reportingInstance"), 6: Field("action"), 7: Field("reason"),
+        8: Field("regarding", _REFERENCE), 9: Field("related", _REFERENCE), 10: Field("note"), 11: Field("type"),
+        12: Field("deprecatedSource", _strings("component", "host")), 13: Field("deprecatedFirstTimestamp", "time"),
+        14: Field("deprecatedLastTimestamp", "time"), 15: Field("deprecatedCount", "int"),
+    },
     ("coordination.k8s.io/v1", "Lease"): {
         1: _METADATA,
         2: Field("spec", {
