@@ -11,7 +11,7 @@ from typing import Any
 
 from kastra.api.errors import BadRequest, Cause, UnsupportedMediaType, invalid
 from kastra.api.scheme import Resource
-from kastra.api.strict import decode, find_duplicate_keys
+from kastra.api.strict import decode, find_duplicate_keys, surely_without_duplicates
 from kastra.apiserver.call import Call
 from kastra.apiserver.registry import APPLY_PATCH
 from kastra.client.interface import FieldValidation, PatchType, WriteOptions
@@ -182,7 +182,7 @@ def _json(raw: bytes, call: Call) -> Any:
     if not raw:
         raise BadRequest("the body is empty; it must be a JSON document")
     value = decode(raw)
-    if call.options.field_validation != "Ignore":
+    if call.options.field_validation != "Ignore" and not surely_without_duplicates(raw, value):
         call.decoding_errors = [f'duplicate field "{path}"' for path in find_duplicate_keys(raw)]
     return value
 

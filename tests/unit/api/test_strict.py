@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kastra.api.errors import BadRequest
-from kastra.api.strict import check_depth, decode, find_duplicate_keys
+from kastra.api.strict import check_depth, decode, find_duplicate_keys, surely_without_duplicates
 from kastra.api.values import copy, deeper_than, equal
 
 
@@ -104,3 +104,19 @@ def test_a_copy_is_equal_and_shares_no_container(value: object) -> None:
 )  # fmt: skip
 def test_true_is_not_one(a: object, b: object, same: bool) -> None:
     assert equal(a, b) is same
+
+
+@given(_json, st.booleans(), st.sampled_from(["", " ", "\n"]))
+def test_a_text_that_is_surely_without_duplicates_has_none(value: object, twice: bool, space: str) -> None:
+    raw = json.dumps(value, separators=(",", f"{space}:")).encode()
+    if twice and raw.startswith(b"{") and len(raw) > 2:
+        raw = raw[:-1] + b"," + raw[1:]
+    if surely_without_duplicates(raw, decode(raw)):
+        assert find_duplicate_keys(raw) == []
+
+
+def test_ordinary_objects_need_no_closer_look() -> None:
+    raw = b'{"metadata":{"name":"a","labels":{"b":"c"}},"spec":{"items":[{"x": 1},{"x":2}]}}'
+    assert surely_without_duplicates(raw, decode(raw))
+    for suspicious in (b'{"a":1,"a":2}', b'{"a" :1,"a":2}', b'{"a":"b\\":c"}'):
+        assert not surely_without_duplicates(suspicious, decode(suspicious))
