@@ -67,7 +67,7 @@ class _FencedOff(Exception):
 
 _Item = tuple[Sequence[Operation], asyncio.Future[None]]
 _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
-_Work = _Item | _Query | None
+_Work = _Item | _Query
 
 
 class _Group:
@@ -97,8 +97,9 @@ class Writer:
         self._epoch = epoch
         self._reopen = reopen
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Work] = SimpleQueue()
-        self._carried: deque[_Item | _Query] = deque()
+        self._queue: SimpleQueue[list[_Work] | None] = SimpleQueue()
+        self._gathered: list[_Work] = []
+        self._carried: deque[_Work] = deque()
         self._current: list[_Item] = []
         self._degraded = ""
         self._fenced = False
@@ -126,7 +127,7 @@ class Writer:
         if self._stopping:
             future.set_exception(ServiceUnavailable("the store is closing; nothing more is written"))
         else:
-            self._queue.put((operations, future))
+            self._hand_over((operations, future))
         return future
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> asyncio.Future[Rows]:
@@ -135,12 +136,26 @@ class Writer:
         if self._stopping:
             future.set_exception(ServiceUnavailable("the store is closing"))
         else:
-            self._queue.put(_Query(sql, parameters, future))
+            self._hand_over(_Query(sql, parameters, future))
         return future
+
+    def _hand_over(self, work: _Work) -> None:
+        """Give work to the thread with all that is submitted in the same turn of the loop, for one wake-up of it."""
+        self._gathered.append(work)
+        if len(self._gathered) == 1:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._queue.put(gathered)
+            if self._stopped.done():
+                self._fail_waiting(None)
 
     async def aclose(self) -> None:
         """Write what was submitted, move the log into the file and close it."""
         if not self._stopping:
+            self._flush()
             self._stopping = True
             self._queue.put(None)
         await asyncio.shield(self._stopped)
@@ -168,22 +183,28 @@ class Writer:
 
     def _take(self) -> bool:
         """Wait for work and put the next batch, which may be empty, into `_current`; False at the end."""
-        first: _Work = self._carried.popleft() if self._carried else self._wait()
-        if first is None:
-            return False
+        if not self._carried:
+            more = self._wait()
+            if more is None:
+                return False
+            self._carried.extend(more)
+        first = self._carried.popleft()
         if isinstance(first, _Query):
             self._answer(first)
             return True
         batch = [first]
         operations = len(first[0])
         while operations < MAX_OPERATIONS:
-            try:
-                item = self._carried.popleft() if self._carried else self._queue.get_nowait()
-            except Empty:
-                break
-            if item is None:
-                self._queue.put(None)
-                break
+            if not self._carried:
+                try:
+                    more = self._queue.get_nowait()
+                except Empty:
+                    break
+                if more is None:
+                    self._queue.put(None)
+                    break
+                self._carried.extend(more)
+            item = self._carried.popleft()
             if isinstance(item, _Query):
                 self._carried.appendleft(item)
                 break
@@ -192,7 +213,7 @@ class Writer:
         self._current = batch
         return True
 
-    def _wait(self) -> _Work:
+    def _wait(self) -> list[_Work] | None:
         try:
             return self._queue.get(timeout=IDLE)
         except Empty:
@@ -389,16 +410,19 @@ class Writer:
         works: list[_Work] = [*self._current, *self._carried]
         while True:
             try:
-                works.append(self._queue.get_nowait())
+                works += self._queue.get_nowait() or ()
             except Empty:
                 break
         queries = [work for work in works if isinstance(work, _Query)]
-        self._fail([work for work in works if work is not None and not isinstance(work, _Query)], error)
+        self._fail([work for work in works if not isinstance(work, _Query)], error)
         self._call(self._land, [(query.future, None, error) for query in queries], [])
 
     def _set_stopped(self) -> None:
         if not self._stopped.done():
             self._stopped.set_result(None)
+            # What was handed over while the thread ended.
+            self._current, self._carried = [], deque()
+            self._fail_waiting(None)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
