@@ -120,8 +120,12 @@ def _options(request: Request) -> WatchOptions:
     query = request.query
     initial = request.flag("sendInitialEvents")
     match = query.get("resourceVersionMatch", "")
+    why = ""
     if "sendInitialEvents" in query and not match:
         why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+    elif match and "sendInitialEvents" not in query:
+        why = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+    if why:
         raise invalid("ListOptions", "meta.k8s.io", "", [Cause("FieldValueForbidden", why, "resourceVersionMatch")])
     return WatchOptions(
         query.get("labelSelector", ""),

@@ -77,6 +77,7 @@ APPLY = "application/apply-patch+yaml"
         ("GET", f"{WIDGETS_PATH}?watch=1&labelSelector=(((", b"", None, 400),
         ("GET", f"{WIDGETS_PATH}?watch=1&timeoutSeconds=x", b"", None, 400),
         ("GET", f"{WIDGETS_PATH}?watch=1&sendInitialEvents=true", b"", None, 422),
+        ("GET", f"{WIDGETS_PATH}?watch=1&resourceVersionMatch=NotOlderThan", b"", None, 422),
         ("GET", f"{WIDGETS_PATH}/%ff", b"", None, 400),
         ("GET", f"{ITEM}/nothing", b"", None, 404),
         ("POST", f"{ITEM}/status", b"{}", None, 405),
