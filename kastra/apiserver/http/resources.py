@@ -91,7 +91,7 @@ class Resources:
     def _authorize(self, request: Request, route: Route) -> None:
         """Raises Forbidden if the user may not do what the request asks for."""
         name = route.name
-        if not name and request.verb in ("list", "watch", "deletecollection"):
+        if not name and request.verb in ("list", "watch"):
             # Whoever may see one object by its name may also list and watch that one.
             name = _selected_name(request.query.get("fieldSelector", ""))
         access = access_to(route.resource, request.verb, route.namespace, name, route.subresource)
