@@ -237,3 +237,36 @@ def get(port: int, context: ssl.SSLContext, path: str, token: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+NAP = """\
+apiVersion: mastra.ai/v1
+kind: Workflow
+metadata: {name: nap}
+spec: {steps: [{id: nap, sleep: 1h}]}
+---
+apiVersion: mastra.ai/v1
+kind: Run
+metadata: {name: long}
+spec: {target: {kind: Workflow, name: nap}}
+"""
+
+
+@newest_only
+def test_a_run_is_read_and_ended_through_what_hangs_below_it_with_permissions_of_their_own(kubectl: Kubectl) -> None:
+    nia = Person(kubectl, "nia")
+    kubectl("apply", "-f", "-", stdin=NAP)
+    kubectl("wait", "run/long", "--for=jsonpath={.status.phase}=Waiting", "--timeout=10s")
+    path = f"/apis/mastra.ai/v1/namespaces/{kubectl.namespace}/runs/long"
+    [step] = kubectl("get", "--raw", f"{path}/steps").splitlines()
+    assert json.loads(step)["phase"] == "Waiting"
+    as_nia = ("--kubeconfig", str(nia.file))
+    refused = kastra(kubectl.server, *as_nia, "cancel", "run/long", "-n", kubectl.namespace)
+    assert "forbidden" in refused.stderr
+    kubectl("create", "role", "ender", "--verb=get,list,create", "--resource=runs.mastra.ai,runs.mastra.ai/cancel")
+    kubectl("create", "rolebinding", "nia-ends", "--role=ender", "--user=nia")
+    ended = kastra(kubectl.server, *as_nia, "cancel", "run/long", "-n", kubectl.namespace)
+    assert (ended.returncode, ended.stdout) == (0, "run/long cancelled\n"), ended.stderr
+    kubectl("wait", "run/long", "--for=jsonpath={.status.phase}=Cancelled", "--timeout=10s")
+    assert kubectl("get", "--raw", f"{path}/log?follow=false").splitlines()[-1].endswith("run cancelled")
+    assert "cannot patch" in nia.run("patch", "run", "long", "--type=merge", "-p", "{}").stderr
