@@ -110,6 +110,11 @@ class Kubectl:
     namespace: str = "default"
 
     @property
+    def minor(self) -> int:
+        """20 of 1.20: old ones lack some verbs and flags."""
+        return int(self.binary.resolve().name.rpartition(".")[2])
+
+    @property
     def scope(self) -> list[str]:
         """The options that name the namespace."""
         return ["-n", self.namespace] if self.namespace else []

@@ -110,12 +110,15 @@ def test_a_custom_kind_through_every_verb(kubectl: Kubectl) -> None:
     difference = kubectl.run("diff", "-f", "-", stdin=widget(kubectl, "a"))
     assert (difference.returncode, difference.stderr) == (1, "")
     assert "-  size: 7\n+  size: 3" in difference.stdout
-    patch = '{"status":{"phase":"Ready"}}'
-    kubectl("patch", wd, "a", "--subresource=status", "--type=merge", "-p", patch)
-    kubectl("wait", wd, "a", "--for=jsonpath={.status.phase}=Ready", "--timeout=10s")
+    if kubectl.minor >= 24:
+        patch = '{"status":{"phase":"Ready"}}'
+        kubectl("patch", wd, "a", "--subresource=status", "--type=merge", "-p", patch)
+        kubectl("wait", wd, "a", "--for=jsonpath={.status.phase}=Ready", "--timeout=10s")
     assert kubectl("replace", "-f", "-", stdin=widget(kubectl, "a", "{size: 2}")) == f"widget.{group}/a replaced\n"
     refused = kubectl.fails("apply", "-f", "-", stdin=widget(kubectl, "a", "{size: 0, bogus: 1}"))
-    assert 'strict decoding error: unknown field "spec.bogus"' in refused
+    # Before 1.27 kubectl checks by itself, by the OpenAPI v2 document.
+    unknown = 'strict decoding error: unknown field "spec.bogus"' if kubectl.minor >= 27 else 'unknown field "bogus"'
+    assert unknown in refused
     refused = kubectl.fails("apply", "-f", "-", stdin=widget(kubectl, "a", "{size: 0}"))
     assert "spec.size" in refused
     assert "size\t<integer> -required-" in kubectl("explain", f"{wd}.spec")
@@ -137,7 +140,7 @@ def test_server_side_apply_takes_one_request_once_everything_is_owned(kubectl: K
     assert kubectl("get", "agent", "cook", "-o", "jsonpath={.metadata.resourceVersion}") == version
     other = AGENT.replace("You cook.", "You bake.")
     conflict = kubectl.fails("apply", "--server-side", "--field-manager=baker", "-f", "-", stdin=other)
-    assert 'conflict with "kubectl"' in conflict
+    assert 'with "kubectl"' in conflict
     assert ".spec.instructions" in conflict
     kubectl("apply", "--server-side", "--field-manager=baker", "--force-conflicts", "-f", "-", stdin=other)
     assert kubectl("get", "agent", "cook", "-o", "jsonpath={.spec.instructions}") == "You bake."
@@ -173,10 +176,11 @@ def test_kinds_are_described_explained_and_listed(kubectl: Kubectl) -> None:
     assert "Active" in kubectl("describe", "ns", kubectl.namespace)
     assert "agents" in kubectl("api-resources", "--api-group=mastra.ai")
     assert "mastra.ai/v1" in kubectl("api-versions").splitlines()
-    assert "KIND:       Agent" in kubectl("explain", "agent.spec")
-    kubectl("events")
+    assert "KIND: Agent" in " ".join(kubectl("explain", "agent.spec").split())
+    if kubectl.minor >= 26:
+        kubectl("events")
     kubectl("get", "events")
-    assert "FIELD" in kubectl("explain", "agent.spec.instructions")
+    assert "The system prompt" in kubectl("explain", "agent.spec.instructions")
     item = '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"of-a-list"}}'
     listed = kubectl("create", "-f", "-", stdin=f'{{"apiVersion":"v1","kind":"List","items":[{item}]}}')
     assert listed == "configmap/of-a-list created\n"
