@@ -105,7 +105,7 @@ class Activity:
         finished = sorted(self._runs.by_index(_FINISHED, key), key=lambda run: str(run.status.get("completionTime")))
         for phase, name in _LIMITS:
             limit = history.get(name)
-            of_phase = [run for run in finished if (run.status.get("phase") == "Succeeded") == (phase == "Succeeded")]
+            of_phase = [run for run in finished if run.status.get("phase") == phase]
             for run in of_phase[: max(0, len(of_phase) - limit)] if limit is not None else ():
                 with suppress(NotFound):
                     await self._client.delete(run.ref, uid=run.uid)
