@@ -16,6 +16,10 @@ from .position import START, Mark
 _RED, _YELLOW, _BOLD, _DIM, _END = "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 _LINE_LIMIT = 200
 _PATH_LIMIT = 120
+# What a terminal would act on instead of showing it: controls and changes of direction, one for one, so that carets line up.
+_UNSHOWN = dict.fromkeys((*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd")
+_UNSHOWN.pop(ord("\t"))
+_UNSHOWN.pop(ord("\n"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +53,23 @@ class Problem:
 
 
 def render(problem: Problem, *, color: bool = False) -> str:
-    """The problem as lines for a terminal, without a final newline."""
-    head = str(problem)
+    """The problem as lines for a terminal, without a final newline; nothing in a file reaches it as a command."""
+    head = str(problem).translate(_UNSHOWN)
     if color:
         shade = _RED if problem.severity == "error" else _YELLOW
         head = head.replace(f" {problem.severity} ", f" {shade}{problem.severity}{_END} ", 1)
         head = f"{_BOLD}{head.split(' ', 1)[0]}{_END} {head.split(' ', 1)[1]}"
     if not problem.line.strip() or len(problem.line) > _LINE_LIMIT:
-        return head + (f"\n      {problem.suggestion}" if problem.suggestion else "")
+        return head + (f"\n      {problem.suggestion.translate(_UNSHOWN)}" if problem.suggestion else "")
     number = str(problem.caret.line)
     gutter = " " * len(number)
     # Tabs are kept, so that the caret lines up however wide the terminal makes them.
     indent = "".join(c if c == "\t" else " " for c in problem.line[: problem.caret.column - 1])
     underline = "^" * max(1, min(problem.length, len(problem.line) - problem.caret.column + 1))
-    suggestion = f" {problem.suggestion}" if problem.suggestion else ""
+    suggestion = f" {problem.suggestion.translate(_UNSHOWN)}" if problem.suggestion else ""
     dim, end = (_DIM, _END) if color else ("", "")
     return (
-        f"{head}\n{dim}   {number} |{end} {problem.line}\n{dim}   {gutter} |{end} {indent}{underline}{suggestion}"
+        f"{head}\n{dim}   {number} |{end} {problem.line.translate(_UNSHOWN)}\n{dim}   {gutter} |{end} {indent}{underline}{suggestion}"
     ).rstrip()
 
 
