@@ -13,7 +13,7 @@ Source: apiserver/pkg/admission. Read next: `kastra.apiserver.registry`, the one
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from kastra.api.errors import BadRequest, Cause, invalid
 from kastra.api.scheme import Resource
@@ -42,6 +42,7 @@ class Attributes:
         subresource: `status`, `scale`, ...; empty for the object itself.
         causes: what is wrong so far; `validate` refuses the object when there are any.
         unknown: paths of fields that no schema knows and that were dropped.
+        mutated: whether mutating hooks have had the object.
     """
 
     operation: Operation
@@ -54,6 +55,7 @@ class Attributes:
     subresource: str = ""
     causes: list[Cause] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    mutated: bool = False
 
     @property
     def resource(self) -> Resource:
@@ -73,6 +75,19 @@ class Attributes:
 
 Hook = Callable[[Attributes], Awaitable[None]]
 """Refuses by raising a StatusError; a policy or validating hook may also add causes."""
+
+
+class MutatingHook(Protocol):
+    """A hook that may change the object. Asked beforehand, since making room for one costs a second look at the schema."""
+
+    def applies(self, attributes: Attributes) -> bool:
+        """Whether it has anything to do with the request."""
+        ...
+
+    async def __call__(self, attributes: Attributes) -> None:
+        """Change or replace `attributes.object`, or refuse by raising a StatusError."""
+        ...
+
 
 Validate = Callable[[Mapping[str, Any]], Sequence[Cause]]
 """What a kind's schema can't say, given the object with all defaults."""
@@ -96,7 +111,7 @@ class AdmissionChain:
     ) -> None:
         self.validators = validators if validators is not None else {}
         self.update_validators = update_validators if update_validators is not None else {}
-        self.mutating: list[Hook] = []
+        self.mutating: list[MutatingHook] = []
         self.policies: list[Hook] = []
         self.validating: list[Hook] = []
 
@@ -110,7 +125,8 @@ class AdmissionChain:
         obj = attributes.object
         assert obj is not None
         schema = attributes.served.schema
-        if not self.mutating:
+        hooks = self._concerned(attributes)
+        if not hooks:
             admitted = schema.admit(obj, attributes.old_object)
             attributes.unknown += admitted.pruned
             _judge_unknown(attributes)
@@ -118,12 +134,16 @@ class AdmissionChain:
         else:
             attributes.unknown += schema.normalise(obj)
             _judge_unknown(attributes)
-            for hook in self.mutating:
+            attributes.mutated = True
+            for hook in hooks:
                 await hook(attributes)
             assert attributes.object is not None
             # Hooks may have added what must be pruned, or left out what has defaults.
             found = schema.admit(attributes.object, attributes.old_object).causes
         attributes.causes += found
+
+    def _concerned(self, attributes: Attributes) -> list[MutatingHook]:
+        return [hook for hook in self.mutating if hook.applies(attributes)]
 
     async def validate(self, attributes: Attributes) -> None:
         """Decide on the object as it stands.
@@ -142,6 +162,10 @@ class AdmissionChain:
                 if kind in self.update_validators and attributes.old_object is not None:
                     attributes.causes += self.update_validators[kind](obj, attributes.old_object)
             _refuse_if_wrong(attributes)
+        else:
+            # Where there is no object they can't change anything, but may still refuse.
+            for mutating in self._concerned(attributes):
+                await mutating(attributes)
         for hook in (*self.policies, *self.validating):
             await hook(attributes)
         _refuse_if_wrong(attributes)

@@ -21,10 +21,12 @@ from .builtin import BUILTINS, EVENT, NAMESPACE
 from .call import SYSTEM, Call
 from .core import BOOTSTRAP_NAMESPACES
 from .crds import CustomResourceDefinitions
+from .dynamic import hooks as dynamic_admission
 from .registry import Registry
 from .reviews import REVIEWS
 from .served import Served
 from .subresources import ConnectorRegistry
+from .webhookcall import Outbound
 
 
 class APIServer(NamedTuple):
@@ -42,6 +44,7 @@ async def start(
     validators: MutableMapping[tuple[str, str], Validate] | None = None,
     update_validators: MutableMapping[tuple[str, str], ValidateUpdate] | None = None,
     connectors: ConnectorRegistry | None = None,
+    outbound: Outbound | None = None,
     read_only: bool = False,
 ) -> APIServer:
     """Serve what is in `storage`.
@@ -51,9 +54,11 @@ async def start(
         validators: `validate` by (group, kind), see `AdmissionChain`.
         update_validators: `validate_update` by (group, kind).
         connectors: streams and actions; those registered before this call show in discovery.
+        outbound: gives the guard through which webhooks are called; None for no calls.
         read_only: write nothing, because another process owns the storage and has done so.
     """
     registry = Registry(storage, scheme or Scheme(), AdmissionChain(validators, update_validators), clock, connectors)
+    registry.outbound = outbound
     definitions = CustomResourceDefinitions(registry)
     for resource, strategy in (*BUILTINS, *REVIEWS):
         registry.install(Served(resource, strategy, partial(definitions.compiled, resource.schema or {})))
@@ -63,6 +68,7 @@ async def start(
         new_events, events.NewEventStrategy(), compiled, conversion=events.CONVERSION, stored_as=EVENT.group_resource
     )
     registry.install(served)
+    dynamic_admission.install(registry, definitions.compiled)
     definitions.load()
     if not read_only:
         await definitions.resume()

@@ -33,12 +33,14 @@ class Call:
         options: dry run, field manager, field validation.
         decoding_errors: what decoding the body found, such as `duplicate field "spec.a"`; treated like unknown fields.
         warnings: filled while the request is served; each becomes a `Warning` header or a call of `on_warning`.
+        annotations: what admission notes for the audit log, by qualified name.
     """
 
     user: User = SYSTEM
     options: WriteOptions = DEFAULT_OPTIONS
     decoding_errors: Sequence[str] = ()
     warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
 
     @property
     def manager(self) -> str:

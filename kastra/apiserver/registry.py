@@ -43,6 +43,7 @@ from .selection import Selection
 from .served import Served
 from .subresources import ConnectorRegistry, ConnectRequest, scale_of, set_scale
 from .watching import ObjectWatch, WatchOptions, open_watch
+from .webhookcall import Outbound
 from .writing import ObjectWriter
 
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -78,6 +79,8 @@ class Registry:
         """Recognises tokens for whoever asks; None where there are none."""
         self.token_issuer: TokenIssuer | None = None
         """Makes tokens for ServiceAccounts; None where there are none."""
+        self.outbound: Outbound | None = None
+        """The guard that webhooks are called through; None in a process that calls nobody."""
         self.writer = ObjectWriter(storage, admission, clock)
         self._deleter = Deleter(self.writer)
         self._applier = Applier(self.writer)
@@ -105,6 +108,14 @@ class Registry:
                 "the server could not find the requested resource", group=resource.group, kind=resource.plural
             )
         return found
+
+    def equivalents(self, served: Served) -> Sequence[Served]:
+        """The other ways in which the same objects are served: versions, and groups that share a storage."""
+        return [
+            other
+            for other in self._served.values()
+            if other is not served and other.group_resource == served.group_resource
+        ]
 
     # Reads
 

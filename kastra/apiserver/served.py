@@ -123,6 +123,11 @@ class Served:
         version = self.resource.storage_version
         return encode_stored({**obj, "apiVersion": f"{self.resource.group}/{version}"})
 
+    async def taken_from(self, other: "Served", obj: Mapping[str, Any]) -> dict[str, Any]:
+        """An object of another version of this kind as one of this version, with all defaults."""
+        data: dict[str, Any] = orjson.loads(self._converted(other.encode(obj)))
+        return data
+
     def _converted(self, body: bytes) -> bytes:
         data: dict[str, Any] = orjson.loads(body)
         if self.conversion is not None:

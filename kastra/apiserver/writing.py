@@ -43,6 +43,8 @@ from .served import Served
 SIZE_LIMIT = 1536 * 1024
 ATTEMPTS = 10
 _NAME_ATTEMPTS = 8
+_TURN = 0.5
+"""Seconds that somebody waits for their turn."""
 _VOLATILE = frozenset({"resourceVersion", "managedFields"})
 
 
@@ -79,12 +81,19 @@ class ObjectWriter:
             return await attempt()
         except Raced:
             turn = self._turns.setdefault(key, anyio.Lock())
-        async with turn:
+        # Turns are for fairness only: who waits for a webhook while it is their turn must not make all others wait.
+        with anyio.move_on_after(_TURN):
+            await turn.acquire()
+        mine = turn.statistics().owner == anyio.get_current_task()
+        try:
             for _ in range(ATTEMPTS - 1):
                 # The store may tell the loser before it shows what the winner wrote; then this fails once more.
                 with suppress(Raced):
                     return await attempt()
             return await attempt()
+        finally:
+            if mine:
+                turn.release()
 
     async def create(
         self,
@@ -119,8 +128,12 @@ class ObjectWriter:
         attributes = Attributes(
             Operation.CREATE, served, namespace, meta.get("name", ""), obj, None, call, unknown=unknown
         )
-        attributes.causes += metadata.create_causes(obj, resource.kind if resource.builtin else "", call.warnings)
-        obj = await self._admit(attributes, lambda admitted: strategy.prepare_create(admitted, now))
+        obj = await self._admit(
+            attributes,
+            narrow=lambda mutated: _without_status(mutated) if resource.has_status else mutated,
+            examine=lambda new: metadata.create_causes(new, resource.kind if resource.builtin else "", call.warnings),
+            prepare=lambda admitted: strategy.prepare_create(admitted, now),
+        )
         meta = obj["metadata"]
         if not tracked:
             _note_owner(obj, None, served, call, now, "")
@@ -179,24 +192,15 @@ class ObjectWriter:
         name = entry.key.name
         _check_address(new, entry.key)
         metadata.prepare_update(new, old, resource)
-        if subresource == "status":
-            new = metadata.only_status(new, old, with_metadata=strategy.status_writes_metadata)
-        elif subresource == "finalize":
-            finalizers = (new.get("spec") or {}).get("finalizers") or []
-            new = {
-                **old,
-                "metadata": dict(old["metadata"]),
-                "spec": {**(old.get("spec") or {}), "finalizers": finalizers},
-            }
-        elif resource.has_status:
-            metadata.keep_status(new, old)
-        new["metadata"].pop("resourceVersion", None)
+        new = _narrowed(new, old, served, subresource)
         attributes = Attributes(
             Operation.UPDATE, served, entry.key.namespace, name, new, old, call, subresource, unknown=unknown
         )
-        attributes.causes += metadata.update_causes(new, old, call.warnings)
         new = await self._admit(
-            attributes, lambda admitted: None if subresource else strategy.prepare_update(admitted, old, now)
+            attributes,
+            narrow=lambda mutated: _narrowed(mutated, old, served, subresource),
+            examine=lambda changed: metadata.update_causes(changed, old, call.warnings),
+            prepare=lambda admitted: None if subresource else strategy.prepare_update(admitted, old, now),
         )
         if not tracked:
             _note_owner(new, old, served, call, now, subresource)
@@ -251,14 +255,31 @@ class ObjectWriter:
         await served.strategy.removed(final)
         return final
 
-    async def _admit(self, attributes: Attributes, prepare: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    async def _admit(
+        self,
+        attributes: Attributes,
+        *,
+        narrow: Callable[[dict[str, Any]], dict[str, Any]],
+        examine: Callable[[dict[str, Any]], Sequence[Cause]],
+        prepare: Callable[[dict[str, Any]], None],
+    ) -> dict[str, Any]:
+        """Have an object admitted.
+
+        Args:
+            narrow: undoes what a mutating hook changed and a write of this kind can't change.
+            examine: says what is wrong with the metadata.
+            prepare: the strategy's own changes, for an object that its schema accepts.
+        """
         if attributes.served.deprecation:
             attributes.call.warnings.append(attributes.served.deprecation)
-        before = len(attributes.causes)
         await self.admission.mutate(attributes)
         obj = attributes.object
         assert obj is not None
-        if len(attributes.causes) == before:
+        if attributes.mutated:
+            obj = attributes.object = narrow(obj)
+        well_formed = not attributes.causes
+        attributes.causes[:0] = examine(obj)
+        if well_formed:
             # Strategies rely on the types that the schema has just confirmed.
             prepare(obj)
             attributes.causes += attributes.served.strategy.validate(obj, attributes.old_object)
@@ -296,6 +317,24 @@ class ObjectWriter:
             served.strategy.expires_at(now),
             _history(obj, call) if new_spec and served.strategy.keeps_history else None,
         )
+
+
+def _without_status(obj: dict[str, Any]) -> dict[str, Any]:
+    obj.pop("status", None)
+    return obj
+
+
+def _narrowed(new: dict[str, Any], old: dict[str, Any], served: Served, subresource: str) -> dict[str, Any]:
+    """Only what a write through this subresource, or through none, can change."""
+    if subresource == "status":
+        new = metadata.only_status(new, old, with_metadata=served.strategy.status_writes_metadata)
+    elif subresource == "finalize":
+        finalizers = (new.get("spec") or {}).get("finalizers") or []
+        new = {**old, "metadata": dict(old["metadata"]), "spec": {**(old.get("spec") or {}), "finalizers": finalizers}}
+    elif served.resource.has_status:
+        metadata.keep_status(new, old)
+    new["metadata"].pop("resourceVersion", None)
+    return new
 
 
 def _raced(served: Served, name: str) -> Raced:

@@ -11,7 +11,7 @@ Source: cel.dev, the CEL specification. Read next: `kastra.cel.template`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ from .values import to_json, to_plain
 
 if TYPE_CHECKING:
     from cel_expr_python import cel
+
+    from .functions import Function
 
 MAX_LENGTH = 16_384
 """Characters of an expression."""
@@ -292,6 +294,10 @@ def _new_env(variables: Mapping[str, str]) -> "cel.Env":
 
     extensions, functions = _standard()
     types = _types()
+    if "authorizer" in variables:
+        from .authorizer import FUNCTIONS
+
+        functions = [*functions, *_declared(FUNCTIONS)]
     return cel.NewEnv(
         variables={name: types[type_] for name, type_ in variables.items()}, extensions=extensions, functions=functions
     )
@@ -300,7 +306,6 @@ def _new_env(variables: Mapping[str, str]) -> "cel.Env":
 @cache
 def _standard() -> tuple[list[Any], list[Any]]:
     """The extensions and functions of every environment."""
-    from cel_expr_python import cel
     from cel_expr_python.ext.ext_bindings import ExtBindings
     from cel_expr_python.ext.ext_encoders import ExtEncoders
     from cel_expr_python.ext.ext_math import ExtMath
@@ -309,9 +314,16 @@ def _standard() -> tuple[list[Any], list[Any]]:
 
     from .functions import FUNCTIONS
 
+    extensions = [ExtStrings(), ExtMath(), ExtOptional(), ExtBindings(), ExtEncoders()]
+    return extensions, _declared(FUNCTIONS)
+
+
+def _declared(functions: Iterable["Function"]) -> list[Any]:
+    from cel_expr_python import cel
+
     types = _types()
     overloads: dict[str, list[Any]] = {}
-    for function in FUNCTIONS:
+    for function in functions:
         overload = cel.Overload(
             f"kubernetes_{function.name}_{'_'.join(function.parameters)}_{function.member}",
             return_type=types[function.result],
@@ -320,8 +332,7 @@ def _standard() -> tuple[list[Any], list[Any]]:
             impl=function.call,
         )
         overloads.setdefault(function.name, []).append(overload)
-    extensions = [ExtStrings(), ExtMath(), ExtOptional(), ExtBindings(), ExtEncoders()]
-    return extensions, [cel.FunctionDecl(name, found) for name, found in overloads.items()]
+    return [cel.FunctionDecl(name, found) for name, found in overloads.items()]
 
 
 def _with_our_matches(text: str) -> str:

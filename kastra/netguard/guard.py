@@ -28,6 +28,8 @@ from kastra.netguard.policy import Address, Policy, Target
 from kastra.version import __version__
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpcore2
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -109,7 +111,7 @@ class Guard:
     def __init__(self, policy: Policy, *, resolver: Resolver = resolve) -> None:
         self._policy = policy
         self._resolver = resolver
-        self._pools: dict[tuple[bool, bool], httpcore2.AsyncConnectionPool] = {}
+        self._pools: dict[tuple[bool, bool, str], httpcore2.AsyncConnectionPool] = {}
 
     @property
     def policy(self) -> Policy:
@@ -139,6 +141,7 @@ class Guard:
         content: bytes = b"",
         allow_private: bool = False,
         limits: Limits = DEFAULT_LIMITS,
+        authorities: str = "",
     ) -> Answer:
         """Call `url` and return the whole answer, whatever its status.
 
@@ -149,6 +152,7 @@ class Guard:
             content: the body.
             allow_private: open loopback and private ranges to this call, if the policy honours that.
             limits: bounds of the call.
+            authorities: certificates (PEM) of those who may vouch for the server, instead of the system's.
 
         Raises:
             Refused: the policy forbids the URL, its address, or a redirect's.
@@ -159,7 +163,13 @@ class Guard:
         try:
             with anyio.fail_after(limits.timeout):
                 async with self.stream(
-                    method, url, headers=headers, content=content, allow_private=allow_private, limits=limits
+                    method,
+                    url,
+                    headers=headers,
+                    content=content,
+                    allow_private=allow_private,
+                    limits=limits,
+                    authorities=authorities,
                 ) as answer:
                     body = b"".join([chunk async for chunk in answer.chunks])
                     return Answer(answer.status, answer.headers, body)
@@ -176,12 +186,13 @@ class Guard:
         content: bytes = b"",
         allow_private: bool = False,
         limits: Limits = DEFAULT_LIMITS,
+        authorities: str = "",
     ) -> AsyncIterator[StreamedAnswer]:
         """As `request`, with the body as it arrives. `limits.timeout` bounds each read, not the whole."""
         target = Target.parse(url)
         fields = _headers(headers or {})
         for redirects in range(limits.max_redirects + 1):
-            async with self._send(method, target, fields, content, allow_private, limits) as answer:
+            async with self._send(method, target, fields, content, allow_private, limits, authorities) as answer:
                 location = answer.headers.get("location")
                 if answer.status not in _REDIRECTS or location is None or limits.max_redirects == 0:
                     yield answer
@@ -208,6 +219,7 @@ class Guard:
         content: bytes,
         allow_private: bool,
         limits: Limits,
+        authorities: str,
     ) -> AsyncIterator[StreamedAnswer]:
         import httpcore2
 
@@ -216,7 +228,7 @@ class Guard:
         if content or method.upper() in ("POST", "PUT", "PATCH"):
             headers.append((b"Content-Length", str(len(content)).encode()))
         with _mapped(target):
-            async with self._pool(target.scheme == "https", allow_private).stream(
+            async with self._pool(target, allow_private, authorities).stream(
                 method.upper().encode("ascii", "replace"),
                 httpcore2.URL(
                     scheme=target.scheme.encode(),
@@ -245,23 +257,38 @@ class Guard:
                 finally:
                     await chunks.aclose()
 
-    def _pool(self, secure: bool, allow_private: bool) -> "httpcore2.AsyncConnectionPool":
+    def _pool(self, target: Target, allow_private: bool, authorities: str) -> "httpcore2.AsyncConnectionPool":
         # Kept apart by what their connections were allowed to reach: a kept-alive one isn't checked again.
-        key = (secure, allow_private and self._policy.honour_allow_private)
+        secure = target.scheme == "https"
+        key = (secure, allow_private and self._policy.honour_allow_private, authorities if secure else "")
         pool = self._pools.get(key)
         if pool is None:
             import httpcore2
 
             # At DEBUG it logs headers, in which there are keys.
             logging.getLogger("httpcore2").setLevel(logging.WARNING)
-            pool = self._pools[key] = httpcore2.AsyncConnectionPool(
-                ssl_context=httpcore2.default_ssl_context() if secure else None,
+            pool = httpcore2.AsyncConnectionPool(
+                ssl_context=_tls(target, authorities) if secure else None,
                 max_connections=200,
                 max_keepalive_connections=50,
                 keepalive_expiry=30.0,
                 network_backend=_checked_backend(self._policy, self._resolver, allow_private),
             )
+            self._pools[key] = pool
         return pool
+
+
+def _tls(target: Target, authorities: str) -> "ssl.SSLContext":
+    import ssl
+
+    import httpcore2
+
+    if not authorities:
+        return httpcore2.default_ssl_context()
+    try:
+        return ssl.create_default_context(cadata=authorities)
+    except ssl.SSLError:
+        raise Refused(f"{target.origin}: the certificates given to check it by can't be read as PEM") from None
 
 
 def _literal(host: str) -> tuple[Address, ...]:

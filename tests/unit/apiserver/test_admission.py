@@ -1,6 +1,6 @@
 """The chain runs in its order, once per write, and what it refuses is not stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +21,19 @@ def chain(plane):
     return plane.server.registry.admission
 
 
+class Mutating:
+    """A mutating hook that always has something to do."""
+
+    def __init__(self, mutate: Callable[[Attributes], Awaitable[None]]) -> None:
+        self._mutate = mutate
+
+    def applies(self, attributes: Attributes) -> bool:
+        return True
+
+    async def __call__(self, attributes: Attributes) -> None:
+        await self._mutate(attributes)
+
+
 async def test_each_step_sees_what_the_one_before_left(chain, client) -> None:
     order: list[str] = []
 
@@ -38,7 +51,7 @@ async def test_each_step_sees_what_the_one_before_left(chain, client) -> None:
     async def validating(attributes: Attributes) -> None:
         order.append("validating")
 
-    chain.mutating.append(mutate)
+    chain.mutating.append(Mutating(mutate))
     chain.validators[("example.com", "Widget")] = validate
     chain.policies.append(policy)
     chain.validating.append(validating)
@@ -56,7 +69,7 @@ async def test_a_hook_may_replace_the_object(chain, client) -> None:
     async def replace(attributes: Attributes) -> None:
         attributes.object = {**attributes.object, "spec": {"color": "green"}}
 
-    chain.mutating.append(replace)
+    chain.mutating.append(Mutating(replace))
     assert (await client.create(widget("a"))).spec == {"color": "green", "size": 1}
 
 
