@@ -123,6 +123,11 @@ _LABEL_SELECTOR = _atomic(
 CLUSTER_ROLE = _object(rules=_POLICY_RULES, aggregationRule=_object(clusterRoleSelectors=_list(_LABEL_SELECTOR)))
 ROLE_BINDING = _object(("roleRef",), subjects=_SUBJECTS, roleRef=_ROLE_REF)
 
+CLIENT_CONFIG = _object(
+    url=STRING,
+    caBundle={"type": "string", "format": "byte"},
+    service=_object(("namespace", "name"), namespace=STRING, name=STRING, path=STRING, port=INT32),
+)
 _NAMES = _object(
     categories=_list(STRING),
     kind=STRING,
@@ -161,6 +166,9 @@ _CRD_VERSION = _object(
     ),
     selectableFields=_list(_object(("jsonPath",), jsonPath=STRING)),
 )
+_UNSET = STRING | {"default": ""}
+# Of a definition a condition may say as little as it likes, as in Kubernetes.
+_CRD_CONDITION = CONDITION | {"properties": {**CONDITION["properties"], "type": _UNSET, "status": _UNSET}}
 CUSTOM_RESOURCE_DEFINITION = _object(
     ("spec",),
     spec=_object(
@@ -170,11 +178,15 @@ CUSTOM_RESOURCE_DEFINITION = _object(
         scope=STRING,
         versions=_list(_CRD_VERSION),
         preserveUnknownFields=BOOLEAN,
-        conversion=_object(("strategy",), strategy=STRING, webhook={"type": "object"} | FREE),
+        conversion=_object(
+            ("strategy",),
+            strategy=STRING,
+            webhook=_object(clientConfig=CLIENT_CONFIG, conversionReviewVersions=_list(STRING)),
+        ),
     ),
     status=_object(
         acceptedNames=_NAMES,
-        conditions=_list(CONDITION, "type"),
+        conditions=_list(_CRD_CONDITION, "type"),
         storedVersions=_list(STRING),
     ),
 )

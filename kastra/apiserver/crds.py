@@ -10,6 +10,7 @@ Source: apiextensions-apiserver (pkg/controller). Read next: `kastra.apiserver.c
 """
 
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -33,7 +34,7 @@ from .crdstatus import CLEANUP, begin_termination, clash, complete, is_true
 from .crdvalidation import definition_causes
 from .deletion import DeleteOptions
 from .registry import Registry
-from .served import Served
+from .served import Converter, Served
 from .strategy import Strategy
 from .writing import ATTEMPTS, Raced
 
@@ -141,7 +142,7 @@ class CustomResourceDefinitions(Strategy):
             wanted: dict[str, Any] = orjson.loads(orjson.dumps(definition))
             name = wanted["metadata"]["name"]
             try:
-                current = self._registry.get(resource, "", name).to_dict()
+                current = (await self._registry.get(resource, "", name)).to_dict()
             except NotFound:
                 await self._registry.create(resource, "", wanted, call)
                 continue
@@ -226,6 +227,7 @@ class CustomResourceDefinitions(Strategy):
             return
         self._uninstall(name)
         resources = []
+        converter = self._converter(spec)
         for version in spec["versions"]:
             if version.get("served"):
                 schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
@@ -235,13 +237,23 @@ class CustomResourceDefinitions(Strategy):
                         resource,
                         strategy,
                         partial(self.compiled, schema),
-                        # Bytes up to here may have been written under another schema.
-                        fresh_after=revision,
+                        # Bytes up to here may have been written under another schema; with several versions, any may.
+                        fresh_after=revision if len(spec["versions"]) == 1 else sys.maxsize,
+                        converter=converter,
                         deprecation=_deprecation(resource, version),
                     )
                 )
                 resources.append(resource)
         self._installed[name] = (served, resources)
+
+    def _converter(self, spec: Mapping[str, Any]) -> Converter | None:
+        conversion = spec.get("conversion") or {}
+        if conversion.get("strategy") != "Webhook":
+            return None
+        from .conversion import WebhookConversion
+
+        config, kind = conversion["webhook"]["clientConfig"], spec["names"]["kind"]
+        return WebhookConversion(config, kind, lambda: self._registry.outbound)
 
     def _uninstall(self, name: str) -> None:
         _, resources = self._installed.pop(name, ({}, []))
@@ -264,7 +276,9 @@ class CustomResourceDefinitions(Strategy):
         if resources:
             self._cleaning.add(name)
             try:
-                served = self._registry.served(resources[0])
+                # In the version in which they are stored, if it is served: that takes nobody's help.
+                stored = [resource for resource in resources if resource.version == resource.storage_version]
+                served = self._registry.served((stored or resources)[0])
                 entries = self._registry.storage.list(served.group_resource).entries
                 await self._registry.delete_keys(served, [entry.key for entry in entries], DeleteOptions(), Call())
             finally:

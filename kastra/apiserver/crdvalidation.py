@@ -10,9 +10,12 @@ Source: apiextensions-apiserver/pkg/apis/apiextensions/validation. Read next: `k
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kastra.api.errors import INVALID, NOT_SUPPORTED, REQUIRED, Cause
+from kastra.api.errors import FORBIDDEN, INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from kastra.api.meta import is_dns_label, is_dns_subdomain
 
+from .webhookcall import client_config_causes
+
+_CONVERSIONS = ("None", "Webhook")
 _SCOPES = ("Cluster", "Namespaced")
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
@@ -34,12 +37,27 @@ def definition_causes(
     if spec.get("preserveUnknownFields"):
         why = "Invalid value: true: must be false; use x-kubernetes-preserve-unknown-fields in the schema instead"
         causes.append(Cause(INVALID, why, "spec.preserveUnknownFields"))
-    strategy = (spec.get("conversion") or {}).get("strategy", "None")
-    if strategy != "None":
-        causes.append(_unsupported("spec.conversion.strategy", strategy, ("None",)))
+    causes += _conversion_causes(spec.get("conversion") or {})
     causes += _versions_causes(spec, schema_causes)
     if old is not None:
         causes += _update_causes(obj, old)
+    return causes
+
+
+def _conversion_causes(conversion: Mapping[str, Any]) -> list[Cause]:
+    strategy, webhook, path = conversion.get("strategy", "None"), conversion.get("webhook"), "spec.conversion.webhook"
+    if strategy not in _CONVERSIONS:
+        return [_unsupported("spec.conversion.strategy", strategy, _CONVERSIONS)]
+    if strategy == "None":
+        why = "Forbidden: should not be set when strategy is not set to Webhook"
+        return [Cause(FORBIDDEN, why, path)] if webhook is not None else []
+    if webhook is None or webhook.get("clientConfig") is None:
+        why = "Required value: required when strategy is set to Webhook"
+        return [Cause(REQUIRED, why, path if webhook is None else f"{path}.clientConfig")]
+    causes = client_config_causes(webhook["clientConfig"], f"{path}.clientConfig")
+    if "v1" not in (webhook.get("conversionReviewVersions") or ()):
+        why = "Invalid value: must include at least one of v1"
+        causes.append(Cause(INVALID, why, f"{path}.conversionReviewVersions"))
     return causes
 
 

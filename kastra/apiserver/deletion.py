@@ -77,6 +77,7 @@ class Deleter:
         return await self._writer.retried(key, attempt)
 
     async def _delete(self, served: Served, entry: Entry, options: DeleteOptions, call: Call) -> Deletion:
+        await served.prepare(entry)
         old = served.parsed(entry)
         attributes = Attributes(Operation.DELETE, served, entry.key.namespace, entry.key.name, None, old, call)
         await self._writer.admission.validate(attributes)

@@ -71,7 +71,7 @@ class LoopbackClient:
     async def get(self, ref: ObjectRef, *, subresource: str = "") -> Object:
         """One object, or its scale. Raises NotFound."""
         resource = self.scheme.find(ref.kind)
-        return self._registry.get(resource, self._namespace_of(resource, ref.namespace), ref.name, subresource)
+        return await self._registry.get(resource, self._namespace_of(resource, ref.namespace), ref.name, subresource)
 
     async def list(
         self,
@@ -86,7 +86,7 @@ class LoopbackClient:
         """One page of a kind's objects, sorted by namespace and name. Raises Expired, BadRequest."""
         resource = self.scheme.find(kind)
         options = ListOptions(label_selector, field_selector, limit, continue_token)
-        return self._registry.list(resource, _scope(resource, namespace), options)
+        return await self._registry.list(resource, _scope(resource, namespace), options)
 
     def watch(
         self,

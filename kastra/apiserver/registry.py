@@ -119,10 +119,11 @@ class Registry:
 
     # Reads
 
-    def get(self, resource: Resource, namespace: str, name: str, subresource: str = "") -> Object:
+    async def get(self, resource: Resource, namespace: str, name: str, subresource: str = "") -> Object:
         """One object, or its scale. Raises NotFound."""
         served = self.served(resource)
         entry = self._entry(served, served.key(namespace, name))
+        await served.prepare(entry)
         if subresource:
             self._check_subresource(resource, subresource)
         if subresource == "scale" and resource.scale is not None:
@@ -133,9 +134,9 @@ class Registry:
         """Whether there is such an object."""
         return self.storage.get(self.served(resource).key(namespace, name)) is not None
 
-    def list(self, resource: Resource, namespace: str, options: ListOptions) -> ObjectList:
+    async def list(self, resource: Resource, namespace: str, options: ListOptions) -> ObjectList:
         """One page of a kind's objects. Raises Expired, BadRequest, ServerTimeout."""
-        return self._lister.list(self.served(resource), namespace, options)
+        return await self._lister.list(self.served(resource), namespace, options)
 
     def watch(self, resource: Resource, namespace: str, options: WatchOptions) -> ObjectWatch:
         """Changes of a kind's objects; close it when done. Raises Expired, BadRequest, Invalid."""
@@ -244,6 +245,7 @@ class Registry:
         async def attempt() -> Object:
             del call.warnings[warned:]
             entry = self._entry(served, key)
+            await served.prepare(entry)
             old = served.parsed(entry)
             new = change(old) if subresource != "scale" else _scaled(served, old, change)
             metadata.expected_revision(_metadata_of(new), entry.revision, resource, name, required=not unconditional)
@@ -297,7 +299,9 @@ class Registry:
         found = self.connectors.find(resource, subresource)
         served = self.served(resource)
         key = served.key(namespace, name)
-        obj = served.object(self._entry(served, key))
+        entry = self._entry(served, key)
+        await served.prepare(entry)
+        obj = served.object(entry)
         attributes = Attributes(Operation.CONNECT, served, key.namespace, name, None, obj.data, Call(user), subresource)
         await self.admission.validate(attributes)
         return found.factory(ConnectRequest(obj, user, body, since))

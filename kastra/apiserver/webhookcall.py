@@ -28,12 +28,20 @@ class CallFailed(Exception):
     """There was no usable answer; the message says why, and names no more of the URL than its host."""
 
 
-async def call(outbound: Outbound | None, config: Mapping[str, Any], body: bytes, timeout: float) -> bytes:
+async def call(
+    outbound: Outbound | None,
+    config: Mapping[str, Any],
+    body: bytes,
+    timeout: float,
+    *,
+    max_answer: int = MAX_ANSWER,
+) -> bytes:
     """POST JSON and return the answer's body.
 
     Args:
         config: a valid `clientConfig`.
         timeout: in seconds, for everything.
+        max_answer: bytes that the answer may have.
 
     Raises:
         CallFailed: nobody answered in time, or with another status than 200.
@@ -49,7 +57,7 @@ async def call(outbound: Outbound | None, config: Mapping[str, Any], body: bytes
             f"{config['url']}?timeout={timeout:g}s",
             headers={"content-type": "application/json", "accept": "application/json"},
             content=body,
-            limits=Limits(timeout=timeout, connect_timeout=timeout, max_bytes=MAX_ANSWER, max_redirects=0),
+            limits=Limits(timeout=timeout, connect_timeout=timeout, max_bytes=max_answer, max_redirects=0),
             authorities=authorities,
         )
     except OutboundError as error:

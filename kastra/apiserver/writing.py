@@ -150,12 +150,13 @@ class ObjectWriter:
     async def _store_new(self, served: Served, obj: dict[str, Any], call: Call, now: datetime) -> Object:
         meta = obj["metadata"]
         key = served.key(meta.get("namespace", ""), meta["name"])
-        draft = self._draft(served, obj, call, now, new_spec=True)
+        draft = await self._draft(served, obj, call, now, new_spec=True)
         if call.options.dry_run:
             if self.storage.get(key) is not None:
                 raise already_exists(served.resource.plural, served.resource.group, meta["name"])
             return Object.of(obj)
         entry = await self.storage.create(key, draft)
+        await served.prepare(entry)
         stored = served.object(entry)
         await served.strategy.written(stored, None)
         return stored
@@ -209,7 +210,7 @@ class ObjectWriter:
         new_generation = metadata.set_generation(new, old)
         if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers") and not strategy.holds(new):
             return await self.remove(served, entry, new, call)
-        draft = self._draft(served, new, call, now, new_spec=new_generation)
+        draft = await self._draft(served, new, call, now, new_spec=new_generation)
         if call.options.dry_run:
             return _as_dry_run(new, entry)
         return await self._store_changed(served, entry, draft, old)
@@ -219,18 +220,20 @@ class ObjectWriter:
     ) -> Object:
         """Store what the server itself did to an object (deletion marks), without admission or ownership."""
         new["metadata"].pop("resourceVersion", None)
-        draft = self._draft(served, new, call, self.clock.now(), new_spec=False)
+        draft = await self._draft(served, new, call, self.clock.now(), new_spec=False)
         if call.options.dry_run:
             return _as_dry_run(new, entry)
         return await self._store_changed(served, entry, draft, old)
 
     async def _store_changed(self, served: Served, entry: Entry, draft: Draft, old: Mapping[str, Any]) -> Object:
         try:
-            stored = served.object(await self.storage.update(entry.key, draft, entry.revision))
+            changed = await self.storage.update(entry.key, draft, entry.revision)
         except Conflict:
             raise _raced(served, entry.key.name) from None
         except NotFound:
             raise not_found(served.resource.plural, served.resource.group, entry.key.name) from None
+        await served.prepare(changed)
+        stored = served.object(changed)
         await served.strategy.written(stored, old)
         return stored
 
@@ -246,7 +249,7 @@ class ObjectWriter:
         if call.options.dry_run:
             return _as_dry_run(last, entry)
         try:
-            gone = await self.storage.delete(entry.key, entry.revision, served.encode(last))
+            gone = await self.storage.delete(entry.key, entry.revision, await served.encode(last))
         except Conflict:
             raise _raced(served, entry.key.name) from None
         except NotFound:
@@ -303,8 +306,10 @@ class ObjectWriter:
             cause = Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
             raise Forbidden(message, name=name, group=resource.group, kind=resource.plural, causes=(cause,))
 
-    def _draft(self, served: Served, obj: Mapping[str, Any], call: Call, now: datetime, *, new_spec: bool) -> Draft:
-        body = served.encode(obj)
+    async def _draft(
+        self, served: Served, obj: Mapping[str, Any], call: Call, now: datetime, *, new_spec: bool
+    ) -> Draft:
+        body = await served.encode(obj)
         if len(body) > SIZE_LIMIT:
             raise RequestEntityTooLarge(f"the object takes {len(body)} bytes as JSON; the limit is {SIZE_LIMIT}")
         meta = obj["metadata"]

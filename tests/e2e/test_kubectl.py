@@ -253,7 +253,7 @@ def test_an_address_in_use_is_refused_with_what_to_do(server: Server, tmp_path: 
         start_server(tmp_path, "--listen", address)
 
 
-@pytest.mark.parametrize("page", ["kubectl.md", "access.md", "gitops.md"])
+@pytest.mark.parametrize("page", ["kubectl.md", "access.md", "gitops.md", "admission.md"])
 def test_the_transcript_in_the_documentation_is_what_happens(newest: Kubectl, page: str) -> None:
     kastra = Path(sys.executable).parent
     environment = {

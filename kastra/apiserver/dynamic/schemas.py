@@ -5,7 +5,8 @@ Source: k8s.io/api/admissionregistration/v1 and its defaults (pkg/apis/admission
 
 from typing import Any
 
-STRING: dict[str, Any] = {"type": "string"}
+from kastra.apiserver.coreschemas import CLIENT_CONFIG, STRING
+
 _STRINGS: dict[str, Any] = {"type": "array", "items": STRING, "x-kubernetes-list-type": "atomic"}
 
 
@@ -41,18 +42,13 @@ _NAMED_RULE = _object(**_RULE, resourceNames=_STRINGS) | {"x-kubernetes-map-type
 _CONDITIONS = _list(_object(("name", "expression"), name=STRING, expression=STRING), "name") | {"maxItems": 64}
 _FAILURE = _one_of("Fail", "Ignore", default="Fail")
 _MATCH = _one_of("Exact", "Equivalent", default="Equivalent")
-_CLIENT = _object(
-    url=STRING,
-    caBundle={"type": "string", "format": "byte"},
-    service=_object(("namespace", "name"), namespace=STRING, name=STRING, path=STRING, port={"type": "integer"}),
-)
 
 
 def _webhooks(**more: Any) -> dict[str, Any]:
     webhook = _object(
         ("name", "clientConfig", "sideEffects", "admissionReviewVersions"),
         name=STRING,
-        clientConfig=_CLIENT,
+        clientConfig=CLIENT_CONFIG,
         rules=_list(_object(**_RULE)),
         failurePolicy=_FAILURE,
         matchPolicy=_MATCH,

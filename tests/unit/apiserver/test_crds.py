@@ -57,13 +57,23 @@ async def test_the_resource_has_everything_the_definition_says(client) -> None:
     assert [column.name for column in resource.columns] == ["Age"]
 
 
+def conversion(**webhook: Any) -> dict[str, Any]:
+    config = {"clientConfig": {"url": "https://example.com"}, "conversionReviewVersions": ["v1"], **webhook}
+    return {"conversion": {"strategy": "Webhook", "webhook": {k: v for k, v in config.items() if v is not None}}}
+
+
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
         ({"group": "plain"}, "spec.group"),
         ({"scope": "Galaxy"}, "spec.scope"),
         ({"versions": []}, "spec.versions"),
-        ({"conversion": {"strategy": "Webhook"}}, "spec.conversion.strategy"),
+        ({"conversion": {"strategy": "Magic"}}, "spec.conversion.strategy"),
+        ({"conversion": {"strategy": "Webhook"}}, "spec.conversion.webhook"),
+        ({"conversion": {"strategy": "None", "webhook": {}}}, "spec.conversion.webhook"),
+        (conversion(clientConfig=None), "spec.conversion.webhook.clientConfig"),
+        (conversion(conversionReviewVersions=["v1beta1"]), "spec.conversion.webhook.conversionReviewVersions"),
+        (conversion(clientConfig={"url": "http://a"}), "spec.conversion.webhook.clientConfig.url"),
         ({"preserveUnknownFields": True}, "spec.preserveUnknownFields"),
         ({"versions": [{"name": "v1", "served": True, "storage": True}]}, "spec.versions[0].schema.openAPIV3Schema"),
         ({"names": {"plural": "widgets", "kind": "Widget", "listKind": "Widget"}}, "spec.names.listKind"),

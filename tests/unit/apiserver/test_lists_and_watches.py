@@ -85,27 +85,27 @@ async def test_one_name_is_looked_up(client) -> None:
 
 
 class TestResourceVersions:
-    def list(self, plane, version: str, match: str = "") -> str:
+    async def list(self, plane, version: str, match: str = "") -> str:
         registry = plane.server.registry
         options = ListOptions(resource_version=version, resource_version_match=match)
-        return registry.list(registry.scheme.find("widgets"), "", options).resource_version
+        return (await registry.list(registry.scheme.find("widgets"), "", options)).resource_version
 
     async def test_the_present_answers_for_the_past(self, plane) -> None:
         present = str(plane.store.revision)
-        assert [self.list(plane, version) for version in ("", "0", "1", present)] == [present] * 4
+        assert [await self.list(plane, version) for version in ("", "0", "1", present)] == [present] * 4
 
     async def test_the_future_is_a_timeout(self, plane) -> None:
         with pytest.raises(ServerTimeout, match="Too large resource version: 1000, current"):
-            self.list(plane, "1000")
+            await self.list(plane, "1000")
 
     async def test_exactly_the_past_is_gone(self, plane) -> None:
-        assert self.list(plane, str(plane.store.revision), "Exact")
+        assert await self.list(plane, str(plane.store.revision), "Exact")
         with pytest.raises(Expired):
-            self.list(plane, "1", "Exact")
+            await self.list(plane, "1", "Exact")
 
     async def test_it_is_a_number(self, plane) -> None:
         with pytest.raises(BadRequest):
-            self.list(plane, "latest")
+            await self.list(plane, "latest")
 
 
 async def test_a_watch_from_before_the_compaction_has_expired(plane, client) -> None:

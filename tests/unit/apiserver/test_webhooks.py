@@ -1,5 +1,6 @@
 """A webhook is asked about what its rules name, may change or refuse it, and its failure is what its policy says."""
 
+import copy
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -357,3 +358,19 @@ async def test_what_can_not_work_is_refused_with_its_place(hook, client, path: s
     with pytest.raises(Invalid) as refused:
         await client.create(configuration("Validating", webhook(hook, **WRONG[path])))
     assert path in [cause.field for cause in refused.value.causes]
+
+
+@pytest.mark.parametrize(("policy", "shown"), [("Equivalent", "example.com/v1"), ("Exact", None)])
+async def test_a_rule_for_one_version_may_concern_the_others(
+    hook, client, plane, policy: str, shown: str | None
+) -> None:
+    spec = copy.deepcopy(WIDGETS["spec"])
+    spec["versions"].append({**spec["versions"][0], "name": "v2", "storage": False})
+    await client.patch(ObjectRef("CustomResourceDefinition", "widgets.example.com"), {"spec": spec}, PatchType.MERGE)
+    await client.create(configuration("Mutating", webhook(hook, matchPolicy=policy)))
+    hook.answer = lambda request: patch({"op": "add", "path": "/spec/color", "value": "red"})
+    made = await client.create({**widget("a"), "apiVersion": "example.com/v2"})
+    assert made.data["apiVersion"] == "example.com/v2"
+    assert [request["object"]["apiVersion"] for request in hook.requests] == ([shown] if shown else [])
+    assert made.spec.get("color") == ("red" if shown else None)
+    assert [request["requestKind"]["version"] for request in hook.requests] == (["v2"] if shown else [])
