@@ -40,6 +40,17 @@ class Settings:
         listen: where `kastra serve` serves, as HOST:PORT.
         tls_cert: file of the server's own certificate (PEM, the leaf first); empty for one that is made.
         tls_key: file of its key.
+        watches_per_user: watches that one user may have open at the same time; more get 429.
+        client_ca: file of certificates (PEM) of those who may vouch for clients of `kastra serve`, beside its own authority.
+        oidc_issuer_url: https URL of an OpenID provider whose ID tokens `kastra serve` accepts; empty for none.
+        oidc_client_id: for whom its tokens must be (`aud`).
+        oidc_username_claim: the claim that names the user.
+        oidc_username_prefix: put before that name; empty for the issuer and `#` (for none if the claim is `email`), `-` for none.
+        oidc_groups_claim: the claim that names the groups; empty for no groups.
+        oidc_groups_prefix: put before each group.
+        oidc_required_claims: `NAME=VALUE` of claims that tokens must have.
+        oidc_signing_algs: of signatures that are accepted; empty for all of RS, PS and ES with 256, 384 and 512.
+        oidc_ca_file: file of certificates (PEM) of those who may vouch for the provider; empty for the system's.
     """
 
     project: Path = field(default_factory=Path.cwd)
@@ -55,6 +66,17 @@ class Settings:
     listen: str = "127.0.0.1:6443"
     tls_cert: str = ""
     tls_key: str = ""
+    watches_per_user: int = 15_000
+    client_ca: str = ""
+    oidc_issuer_url: str = ""
+    oidc_client_id: str = ""
+    oidc_username_claim: str = "sub"
+    oidc_username_prefix: str = ""
+    oidc_groups_claim: str = ""
+    oidc_groups_prefix: str = ""
+    oidc_required_claims: tuple[str, ...] = ()
+    oidc_signing_algs: tuple[str, ...] = ()
+    oidc_ca_file: str = ""
 
     @property
     def store(self) -> Path:

@@ -43,11 +43,13 @@ class Limits:
         in_flight: requests at the same time; streams that have begun don't count.
         in_flight_per_user: of these, those of one user, so that one can't take the others' places.
         deadline: seconds that a write may take, also the most that a client can ask for with `timeout`.
+        watches_per_user: streams that one user may have open.
     """
 
     in_flight: int = 400
     in_flight_per_user: int = 200
     deadline: float = 60.0
+    watches_per_user: int = 15_000
 
 
 class Filters:
@@ -97,13 +99,15 @@ class Filters:
         finally:
             self._in_flight -= 1
         if audit_log.isEnabledFor(logging.INFO):
-            impersonator = {"impersonator": request.impersonator} if request.impersonator else {}
+            more: dict[str, object] = {"impersonator": request.impersonator} if request.impersonator else {}
+            if request.annotations:
+                more["annotations"] = dict(request.annotations)
             audit_log.info(
                 "request",
                 extra={
                     "id": request.id,
                     "user": request.user.name,
-                    **impersonator,
+                    **more,
                     "verb": request.verb or request.method.lower(),
                     "path": request.path,
                     "code": response.status,
@@ -119,7 +123,9 @@ class Filters:
         if self._local:
             _check_local(request)
         if not public or request.segments[0] == "version":
-            user = self._authenticator.authenticate(request.headers)
+            user = self._authenticator.authenticate(request.headers, request.certificate)
+            if user is None and await self._authenticator.learn(request.headers):
+                user = self._authenticator.authenticate(request.headers, request.certificate)
             if user is None and not public:
                 raise unauthorized()
             if user is not None:

@@ -20,7 +20,7 @@ from kastra.clock import Clock
 from kastra.manifest.decode import DecodeError, decode
 from kastra.manifest.encode import to_yaml
 
-from .certificates import write_private
+from .certificates import IssuedCertificate, write_private
 
 ADMIN = User("kastra-admin", ("system:masters", "system:authenticated"))
 KUBECONFIG = "kubeconfig"
@@ -124,16 +124,23 @@ def write_kubeconfig(data: Path, url: str, authority: Path, token: str) -> Path:
     return path
 
 
-def kubeconfig_of(url: str, authority: Path, token: str) -> dict[str, Any]:
-    """A kubeconfig for a server at `url`."""
+def kubeconfig_of(url: str, authority: Path, credential: str | IssuedCertificate) -> dict[str, Any]:
+    """A kubeconfig for a server at `url`; the credential is a token or a certificate."""
     cluster = {"server": url}
     if trusted := authority.read_bytes():
         cluster["certificate-authority-data"] = base64.b64encode(trusted).decode()
+    if isinstance(credential, IssuedCertificate):
+        user = {
+            "client-certificate-data": base64.b64encode(credential.certificate).decode(),
+            "client-key-data": base64.b64encode(credential.key).decode(),
+        }
+    else:
+        user = {"token": credential}
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": _NAME, "cluster": cluster}],
-        "users": [{"name": _NAME, "user": {"token": token}}],
+        "users": [{"name": _NAME, "user": user}],
         "contexts": [{"name": _NAME, "context": {"cluster": _NAME, "user": _NAME, "namespace": "default"}}],
         "current-context": _NAME,
     }

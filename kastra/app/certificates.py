@@ -1,8 +1,8 @@
 """A certificate authority of one's own, so that clients can check that they talk to this server.
 
 Made at the first start in `<data>/tls`, keys with mode 0600, the folder with 0700. The authority stays as long as the folder
-does; the server's certificate is made anew when it nears its end or doesn't name the address that is served. Nothing else is
-ever signed with it.
+does; the server's certificate is made anew when it nears its end or doesn't name the address that is served. Beside that it
+signs certificates of clients, when `kastra users certificate` asks for one; nothing is kept of these.
 
 Source: RFC 5280. Read next: `kastra.app.serving`.
 """
@@ -10,6 +10,7 @@ Source: RFC 5280. Read next: `kastra.app.serving`.
 import ipaddress
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ SIGNING_KEY = "serviceaccounts.key"
 _CA_DAYS = 3650
 _SERVER_DAYS = 365
 _RENEW_DAYS = 30
+_CLIENT_AUTHORITIES = "client-ca.crt"
+_LONGEST_NAME = 64
 _SKEW = timedelta(minutes=5)
 """How far back certificates begin, for clients whose clock is slow."""
 
@@ -88,6 +91,61 @@ def given_certificates(data: Path, certificate: str, key: str) -> Certificates:
     return files
 
 
+def client_authorities(data: Path, given: str, clock: Clock) -> Path:
+    """The file of those who may vouch for clients: the server's own authority, and those in the file `given`.
+
+    Raises:
+        ConfigError: the given file is missing or has no certificates.
+        ValueError: the own authority's files are damaged.
+    """
+    folder = data / FOLDER
+    pem = serialization.Encoding.PEM
+    found = [_own_authority(folder, clock.now())[0].public_bytes(pem)]
+    if given:
+        try:
+            chain = x509.load_pem_x509_certificates(Path(given).read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"client_ca {given}: {error}") from None
+        found += [one.public_bytes(pem) for one in chain]
+    write_private(folder / _CLIENT_AUTHORITIES, b"".join(found))
+    return folder / _CLIENT_AUTHORITIES
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A certificate with its key, both PEM, and when it ends, in UTC."""
+
+    certificate: bytes
+    key: bytes
+    ends: datetime
+
+
+def client_certificate(data: Path, name: str, groups: Sequence[str], seconds: float, clock: Clock) -> IssuedCertificate:
+    """A certificate with which its holder is the user `name` in `groups`, for so long.
+
+    Raises:
+        ValueError: a name is empty or has more than 64 bytes, or the authority's files are damaged.
+    """
+    for text in (name, *groups):
+        if not 0 < len(text.encode()) <= _LONGEST_NAME:
+            raise ValueError(f"{text!r}: names in a certificate have 1 to {_LONGEST_NAME} bytes; use a token instead")
+    now = clock.now()
+    authority, authority_key = _own_authority(data / FOLDER, now)
+    ends = min(now + timedelta(seconds=seconds), authority.not_valid_after_utc)
+    private = ec.generate_private_key(ec.SECP256R1())
+    subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in dict.fromkeys(groups)]
+    subject.append(x509.NameAttribute(NameOID.COMMON_NAME, name))
+    made = (
+        _builder(x509.Name(subject), authority.subject, private.public_key(), now, ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    return IssuedCertificate(made.public_bytes(serialization.Encoding.PEM), _pem(private), made.not_valid_after_utc)
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read, all at once."""
     fresh = path.with_name(path.name + ".new")
@@ -95,6 +153,14 @@ def write_private(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
     fresh.replace(path)
+
+
+def _own_authority(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return _authority(folder / "ca.crt", folder / "ca.key", now)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}; delete the folder to make new certificates") from None
 
 
 def _authority(certificate: Path, key: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -108,7 +174,7 @@ def _authority(certificate: Path, key: Path, now: datetime) -> tuple[x509.Certif
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kastra-ca")])
     made = (
-        _builder(name, name, private.public_key(), now, _CA_DAYS)
+        _builder(name, name, private.public_key(), now, now + timedelta(days=_CA_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
@@ -129,7 +195,7 @@ def _issue(
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kastra")])
     made = (
-        _builder(name, authority.subject, private.public_key(), now, _SERVER_DAYS)
+        _builder(name, authority.subject, private.public_key(), now, now + timedelta(days=_SERVER_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -175,7 +241,7 @@ def _names(host: str) -> list[x509.GeneralName]:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, days: int
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, ends: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -184,7 +250,7 @@ def _builder(
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(ends)
     )
 
 

@@ -9,10 +9,10 @@ tests of theirs. Read next: `kastra.app.embedded`, the API on top.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from kastra.store.encryption import PlainCodec, SecretCodec
 from kastra.store.objects import ObjectStore, open_store
 
 if TYPE_CHECKING:
-    from kastra.netguard import Policy
+    from kastra.netguard import Guard, Policy
     from kastra.runtime.discovery import Discovered
     from kastra.runtime.manager import Manager
 
@@ -120,6 +120,7 @@ async def compose(
             validators=validators,
             update_validators=discovered.update_validators,
             connectors=connectors,
+            outbound=_outbound(settings, stack),
         )
         client = LoopbackClient(api.registry, user=_ADMIN)
         await api.definitions.ensure(await outdated(client))
@@ -222,7 +223,7 @@ async def _make_manager(
     from kastra.runtime.manager import Manager
 
     settings = parts.settings
-    policy = _policy(settings)
+    policy = outbound_policy(settings)
     manager = Manager(parts.client, parts.bus, parts.clock, grace=settings.grace)
     manager.register_service(Settings, settings)
     manager.register_service(Policy, policy)
@@ -239,7 +240,21 @@ async def _make_manager(
     return manager
 
 
-def _policy(settings: Settings) -> "Policy":
+def _outbound(settings: Settings, stack: AsyncExitStack) -> "Callable[[], Guard]":
+    """What webhooks are called through; most servers never call one."""
+
+    @cache
+    def guard() -> "Guard":
+        from kastra.netguard import Guard
+
+        made = Guard(outbound_policy(settings))
+        stack.push_async_callback(made.aclose)
+        return made
+
+    return guard
+
+
+def outbound_policy(settings: Settings) -> "Policy":
     """What outbound calls may reach."""
     from kastra.netguard import Policy
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from kastra.api.errors import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from kastra.apiserver.call import User
+from kastra.apiserver.client_certificates import CERTIFICATE, EXTENSION, ClientCertificate
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -21,6 +22,7 @@ MAX_BODY = 3 * 1024 * 1024
 JSON = b"application/json"
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 _FALSE = frozenset({"0", "false"})
+_LENGTH_DIGITS = 19
 
 
 class Disconnected(Exception):
@@ -38,10 +40,12 @@ class Request:
     Args:
         segments: of the path, percent-decoded, without empty ones: a trailing slash makes no difference.
         headers: by lower-case name; the last of equal ones.
+        certificate: that the client showed when it connected.
         user: who is calling; set when that has been found out.
         id: shows in the log, and in the header `Audit-Id`.
         verb: of the API (`get`, `list`, ...), for the audit log; set by routing.
         warnings: for the client; they go out with refusals too.
+        annotations: for the audit log, from admission.
     """
 
     method: str
@@ -50,11 +54,13 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[bytes, bytes]
     receive: Receive
+    certificate: ClientCertificate | None = None
     user: User = ANONYMOUS
     impersonator: str = ""
     id: str = ""
     verb: str = ""
     warnings: Sequence[str] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive) -> "Request":
@@ -72,7 +78,9 @@ class Request:
         for name in headers:
             if name.startswith(_REPEATED):
                 headers[name] = b"\n".join(value for key, value in scope["headers"] if key == name)
-        return cls(scope["method"], path, segments, query, headers, receive)
+        extension = (scope.get("extensions") or {}).get(EXTENSION)
+        certificate = extension[CERTIFICATE] if extension is not None else None
+        return cls(scope["method"], path, segments, query, headers, receive, certificate)
 
     def header(self, name: bytes) -> str:
         """A header as text; empty without it."""
@@ -113,7 +121,7 @@ class Request:
             encoding = self.header(b"content-encoding")[:64]
             raise UnsupportedMediaType(f"content encoding {encoding!r} is not accepted; send the body uncompressed")
         declared = self.headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
+        if declared.isdigit() and (len(declared) > _LENGTH_DIGITS or int(declared) > limit):
             raise _too_large(limit)
         chunks: list[bytes] = []
         size = 0

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from kastra.app.certificates import certificates, given_certificates
+from kastra.app.certificates import certificates, client_authorities, client_certificate, given_certificates
 from kastra.clock import SystemClock
 from kastra.config import ConfigError
 from kastra.testing.clock import VirtualClock
@@ -93,3 +93,52 @@ def test_a_certificate_that_can_not_be_used_is_refused_with_its_file(tmp_path: P
     ):
         with pytest.raises(ConfigError, match=says):
             given_certificates(tmp_path, certificate, key)
+
+
+def test_certificates_of_clients_are_signed_by_the_same_authority(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    issued = client_certificate(tmp_path, "ada", ["cooks"], 3600, clock)
+    files = certificates(tmp_path, "127.0.0.1", clock)
+    authority = x509.load_pem_x509_certificate(files.authority.read_bytes())
+    made = x509.load_pem_x509_certificate(issued.certificate)
+    made.verify_directly_issued_by(authority)
+    key = serialization.load_pem_private_key(issued.key, None)
+    assert key.public_key() == made.public_key()
+    assert [
+        path.name for path in tmp_path.rglob("*") if issued.key in (path.read_bytes() if path.is_file() else b"")
+    ] == []
+
+
+def test_a_certificate_of_a_client_does_not_outlive_the_authority(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    authority = x509.load_pem_x509_certificate(certificates(tmp_path, "127.0.0.1", clock).authority.read_bytes())
+    clock.jump(timedelta(days=3600).total_seconds())
+    issued = client_certificate(tmp_path, "ada", [], timedelta(days=365).total_seconds(), clock)
+    assert issued.ends == authority.not_valid_after_utc
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "ü" * 33])
+def test_a_name_that_no_certificate_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="1 to 64 bytes"):
+        client_certificate(tmp_path, name, [], 60, VirtualClock())
+    with pytest.raises(ValueError, match="1 to 64 bytes"):
+        client_certificate(tmp_path, "ada", [name], 60, VirtualClock())
+
+
+def test_clients_are_vouched_for_by_the_own_authority_and_those_in_the_given_file(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    company = certificates(tmp_path / "company", "company", clock)
+    bundle = client_authorities(tmp_path / "own", str(company.authority), clock)
+    own = tmp_path / "own" / "tls" / "ca.crt"
+    assert bundle.read_bytes() == own.read_bytes() + company.authority.read_bytes()
+    assert client_authorities(tmp_path / "own", "", clock).read_bytes() == own.read_bytes()
+
+
+def test_a_file_of_authorities_that_can_not_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "nonsense.crt").write_text("nonsense")
+    for name in ("missing.crt", "nonsense.crt"):
+        with pytest.raises(ConfigError, match=f"client_ca .*{name}"):
+            client_authorities(tmp_path, str(tmp_path / name), VirtualClock())
+    (tmp_path / "tls" / "ca.crt").write_text("nonsense")
+    with pytest.raises(ValueError, match=r"tls: .*delete the folder"):
+        client_authorities(tmp_path, "", VirtualClock())
