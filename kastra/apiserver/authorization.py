@@ -22,12 +22,21 @@ AUTHENTICATED = "system:authenticated"
 
 UNAUTHENTICATED = "system:unauthenticated"
 
+SERVICE_ACCOUNT = "system:serviceaccount:"
+"""How the user names of ServiceAccounts begin."""
+
 
 EVERYTHING: Sequence[Mapping[str, Any]] = (
     {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
     {"verbs": ["*"], "nonResourceURLs": ["*"]},
 )
 """The PolicyRules that allow all there is."""
+
+
+def service_account(namespace: str, name: str, uid: str = "", extra: Mapping[str, Sequence[str]] | None = None) -> User:
+    """A ServiceAccount as a user, with the groups that all of them are in."""
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
+    return User(f"{SERVICE_ACCOUNT}{namespace}:{name}", groups, uid, extra or {})
 
 
 class Access(NamedTuple):

@@ -11,9 +11,8 @@ from urllib.parse import unquote
 
 from kastra.api.errors import BadRequest
 
-from .authorization import AUTHENTICATED, Access, Authorizer, require
+from .authorization import AUTHENTICATED, SERVICE_ACCOUNT, Access, Authorizer, require, service_account
 from .call import User
-from .serviceaccount_tokens import PREFIX, service_account
 
 _USER, _GROUP, _UID, _EXTRA = b"impersonate-user", b"impersonate-group", b"impersonate-uid", b"impersonate-extra-"
 _AUTHENTICATION = "authentication.k8s.io"
@@ -59,7 +58,7 @@ def impersonated(authorizer: Authorizer, user: User, headers: Mapping[bytes, byt
 
 
 def _service_account(name: str) -> tuple[str, str] | None:
-    if not name.startswith(PREFIX):
+    if not name.startswith(SERVICE_ACCOUNT):
         return None
-    namespace, _, account = name[len(PREFIX) :].partition(":")
+    namespace, _, account = name[len(SERVICE_ACCOUNT) :].partition(":")
     return namespace, account

@@ -1,6 +1,6 @@
 """The Client in process: what controllers and the embedded CLI use. The same rules as over HTTP, without sockets.
 
-Every write passes the same admission as one from outside; what is handed out shares the store's bytes. Objects given to
+Every call passes the same authorisation and admission as one from outside; what is handed out shares the store's bytes. Objects given to
 it are encoded at once and never changed. Warnings of the server arrive at `on_warning`, where an HTTP client would see
 `Warning` headers.
 
@@ -28,6 +28,7 @@ from kastra.client.interface import (
     WriteOptions,
 )
 
+from .authorization import access_to, require
 from .call import SYSTEM, Call, User
 from .deletion import DeleteOptions
 from .listing import ListOptions
@@ -40,7 +41,7 @@ class LoopbackClient:
 
     Args:
         registry: of this process.
-        user: on whose behalf.
+        user: on whose behalf; what they may not do is refused.
         field_manager: owner of written fields where a call names none.
         namespace: where namespaced objects are looked for that don't say where they are.
         on_warning: called with each warning of the server, such as `unknown field "spec.x"`.
@@ -71,7 +72,9 @@ class LoopbackClient:
     async def get(self, ref: ObjectRef, *, subresource: str = "") -> Object:
         """One object, or its scale. Raises NotFound."""
         resource = self.scheme.find(ref.kind)
-        return await self._registry.get(resource, self._namespace_of(resource, ref.namespace), ref.name, subresource)
+        namespace = self._namespace_of(resource, ref.namespace)
+        self._require(resource, "get", namespace, ref.name, subresource)
+        return await self._registry.get(resource, namespace, ref.name, subresource)
 
     async def list(
         self,
@@ -86,6 +89,7 @@ class LoopbackClient:
         """One page of a kind's objects, sorted by namespace and name. Raises Expired, BadRequest."""
         resource = self.scheme.find(kind)
         options = ListOptions(label_selector, field_selector, limit, continue_token)
+        self._require(resource, "list", _scope(resource, namespace))
         return await self._registry.list(resource, _scope(resource, namespace), options)
 
     def watch(
@@ -114,6 +118,7 @@ class LoopbackClient:
     @asynccontextmanager
     async def _watch(self, kind: str, namespace: str | None, options: WatchOptions) -> AsyncIterator[Watch]:
         resource = self.scheme.find(kind)
+        self._require(resource, "watch", _scope(resource, namespace))
         events = self._registry.watch(resource, _scope(resource, namespace), options)
         try:
             yield events
@@ -126,6 +131,7 @@ class LoopbackClient:
         """POST. Raises AlreadyExists, Invalid, NotFound (its namespace, or its kind)."""
         resource, namespace, _, own = self._own(obj)
         call = self._call(options)
+        self._require(resource, "create", namespace)
         try:
             return await self._registry.create(resource, namespace, own, call)
         finally:
@@ -137,6 +143,7 @@ class LoopbackClient:
         """PUT. Raises Conflict, NotFound, Invalid."""
         resource, namespace, name, own = self._own(obj)
         call = self._call(options)
+        self._require(resource, "update", namespace, name, subresource)
         try:
             return await self._registry.update(resource, namespace, name, own, call, subresource)
         finally:
@@ -155,6 +162,7 @@ class LoopbackClient:
         resource = self.scheme.find(ref.kind)
         namespace = self._namespace_of(resource, ref.namespace)
         call = self._call(options)
+        self._require(resource, "patch", namespace, ref.name, subresource)
         try:
             return await self._registry.patch(resource, namespace, ref.name, patch, patch_type, call, subresource)
         finally:
@@ -171,6 +179,10 @@ class LoopbackClient:
         """Server-side apply. Raises Conflict unless `force`, Invalid, NotFound."""
         resource, namespace, name, own = self._own(obj)
         call = self._call(options)
+        self._require(resource, "patch", namespace, name, subresource)
+        if not subresource and not self._registry.exists(resource, namespace, name):
+            # Applying what isn't there creates it, which takes the permission for that too.
+            self._require(resource, "create", namespace)
         try:
             written = await self._registry.apply(
                 resource, namespace, name, own, call, force=force, subresource=subresource
@@ -191,6 +203,7 @@ class LoopbackClient:
         """DELETE: None when it is gone, the object when finalizers hold it. Raises NotFound, Conflict, Forbidden."""
         resource = self.scheme.find(ref.kind)
         namespace = self._namespace_of(resource, ref.namespace)
+        self._require(resource, "delete", namespace, ref.name)
         options = DeleteOptions(propagation_policy, uid, resource_version)
         call = self._call(WriteOptions(dry_run=dry_run))
         deletion = await self._registry.delete(resource, namespace, ref.name, options, call)
@@ -209,6 +222,7 @@ class LoopbackClient:
         """Delete all that match; returns them. Raises BadRequest, MethodNotAllowed."""
         resource = self.scheme.find(kind)
         call = self._call(WriteOptions(dry_run=dry_run))
+        self._require(resource, "deletecollection", _scope(resource, namespace))
         return await self._registry.delete_collection(
             resource,
             _scope(resource, namespace),
@@ -225,6 +239,8 @@ class LoopbackClient:
         """Records of a stream or action below an object. Raises NotFound, when iteration begins."""
         resource = self.scheme.find(ref.kind)
         namespace = self._namespace_of(resource, ref.namespace)
+        verb = self._registry.connectors.find(resource, subresource).verb
+        self._require(resource, verb, namespace, ref.name, subresource)
         records = await self._registry.connect(resource, namespace, ref.name, subresource, self._user, body, since)
         try:
             async for record in records:
@@ -249,6 +265,12 @@ class LoopbackClient:
         if not isinstance(metadata, dict):
             return resource, self._namespace_of(resource, ""), "", own
         return resource, self._namespace_of(resource, metadata.get("namespace") or ""), metadata.get("name") or "", own
+
+    def _require(
+        self, resource: Resource, verb: str, namespace: str = "", name: str = "", subresource: str = ""
+    ) -> None:
+        """Raises Forbidden if the user may not do that."""
+        require(self._registry.authorizer, self._user, access_to(resource, verb, namespace, name, subresource))
 
     def _namespace_of(self, resource: Resource, namespace: str) -> str:
         return (namespace or self._namespace) if resource.namespaced else ""

@@ -14,7 +14,7 @@ import orjson
 
 from kastra.store.interface import Entry, Key, Storage
 
-from .authorization import EVERYTHING, MASTERS, Access, Decision
+from .authorization import EVERYTHING, MASTERS, SERVICE_ACCOUNT, Access, Decision
 from .call import User
 from .rbac import RBAC
 from .rbac_rules import Rule, compile_rules
@@ -133,5 +133,5 @@ def _source(binding: Entry, role: Key) -> str:
 def _subject(subject: Mapping[str, Any]) -> _Subject:
     kind, name = str(subject.get("kind", "")), str(subject.get("name", ""))
     if kind == "ServiceAccount":
-        return "User", f"system:serviceaccount:{subject.get('namespace', '')}:{name}"
+        return "User", f"{SERVICE_ACCOUNT}{subject.get('namespace', '')}:{name}"
     return kind, name

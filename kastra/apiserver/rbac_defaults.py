@@ -4,6 +4,8 @@
     admin, edit, view   for a namespace; aggregated, so that roles of custom kinds can add to them by a label
     runner              start and watch Runs, ask Agents and Networks
     approver            see Runs, and answer the steps that wait for people
+    system:controllers  what Kastra's own ServiceAccounts need: all objects, but nobody else's rights
+    system:runs         the objects that Runs are made of, and their results
     system:...          discovery and questions about oneself, for everybody who is known; health for everybody
 
 They are written when a server starts. What was added to one is kept; what one lacks is added again, unless its annotation
@@ -78,6 +80,19 @@ _ADMIN: Rules = [
     _rule("authorization.k8s.io", ["localsubjectaccessreviews"], ["create"]),
 ]
 
+_CONTROLLERS: Rules = [
+    # Custom kinds have controllers too, so all kinds; but no impersonation, and no role is given away.
+    _rule("*", ["*"], [*_READ, *_WRITE]),
+    # Aggregated roles are filled with rules that only their readers will hold.
+    _rule(RBAC, ["clusterroles"], ["escalate"]),
+]
+_RUNS: Rules = [
+    _rule(GROUP, [*_KINDS, *(f"{kind}/status" for kind in _KINDS)], _READ),
+    _rule(GROUP, ["runs", "runs/status"], _WRITE),
+    _rule("", ["configmaps", "namespaces", "secrets"], _READ),
+    _rule("", ["events"], [*_READ, "create", "patch", "update"]),
+]
+
 ROLES: Mapping[str, Rules] = {
     "cluster-admin": [_rule("*", ["*"], ["*"]), {"nonResourceURLs": ["*"], "verbs": ["*"]}],
     "runner": [*_VIEW, *_RUN],
@@ -89,6 +104,8 @@ ROLES: Mapping[str, Rules] = {
         _rule("authorization.k8s.io", ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], ["create"]),
         _rule("authentication.k8s.io", ["selfsubjectreviews"], ["create"]),
     ],
+    "system:controllers": _CONTROLLERS,
+    "system:runs": _RUNS,
     "system:aggregate-to-view": _VIEW,
     "system:aggregate-to-edit": _EDIT,
     "system:aggregate-to-admin": _ADMIN,
@@ -111,6 +128,9 @@ BINDINGS: Mapping[str, Sequence[str]] = {
 }
 """Groups that have a role everywhere."""
 
+ACCOUNTS: Mapping[str, str] = {"system:controllers": "controllers", "system:runs": "runs"}
+"""Roles of the ServiceAccounts in kube-system with which Kastra's own parts act."""
+
 
 async def ensure_default_roles(registry: Registry) -> None:
     """Write what is missing."""
@@ -123,10 +143,15 @@ async def ensure_default_roles(registry: Registry) -> None:
     for name, parts in AGGREGATED.items():
         selectors = [{"matchLabels": {AGGREGATE + part: "true"}} for part in parts]
         await _ensure(registry, _role(name, _LABEL, aggregationRule={"clusterRoleSelectors": selectors}), call)
-    for name, groups in BINDINGS.items():
-        subjects = [{"kind": "Group", "name": group, "apiGroup": RBAC} for group in groups]
+    subjects: dict[str, list[dict[str, str]]] = {
+        name: [{"kind": "Group", "name": group, "apiGroup": RBAC} for group in groups]
+        for name, groups in BINDINGS.items()
+    }
+    for name, account in ACCOUNTS.items():
+        subjects[name] = [{"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}]
+    for name, whom in subjects.items():
         role = {"kind": "ClusterRole", "name": name, "apiGroup": RBAC}
-        binding = _object("ClusterRoleBinding", name, _LABEL, roleRef=role, subjects=subjects)
+        binding = _object("ClusterRoleBinding", name, _LABEL, roleRef=role, subjects=whom)
         if registry.storage.get(Key(CLUSTER_ROLE_BINDINGS, "", name)) is None:
             await _create(registry, binding, call)
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kastra.api.errors import INVALID as INVALID_VALUE
-from kastra.api.errors import Cause, NotFound, invalid
+from kastra.api.errors import BadRequest, Cause, NotFound, invalid
 from kastra.clock import Clock, rfc3339
 from kastra.store.interface import Key, Storage
 
-from .authorization import AUTHENTICATED
+from .authorization import SERVICE_ACCOUNT, service_account
 from .call import User
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ ISSUER = "kastra"
 AUDIENCE = "kastra"
 """For whom a token is when nothing else was asked for: this API."""
 
-PREFIX = "system:serviceaccount:"
 _DEFAULT_SECONDS, _LEAST_SECONDS, _MOST_SECONDS = 3600, 600, 1 << 32
 _CLAIM = "kubernetes.io"
 _ALGORITHM = "EdDSA"
@@ -55,6 +54,7 @@ class ServiceAccountTokens:
 
         Raises:
             NotFound: there is no such ServiceAccount.
+            BadRequest: the spec isn't one.
             Invalid: it asks for too short or too long a life, or is bound to another object.
         """
         import jwt
@@ -62,12 +62,12 @@ class ServiceAccountTokens:
         account = self._account(namespace, name)
         if account is None:
             raise NotFound(f'serviceaccounts "{name}" not found', name=name, kind="serviceaccounts")
-        spec = dict(obj.get("spec") or {})
+        spec = _spec(obj)
         seconds = spec.get("expirationSeconds")
         seconds = _DEFAULT_SECONDS if seconds is None else seconds
         causes = []
-        if not isinstance(seconds, int) or not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
-            why = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes or more than 2^32 seconds"
+        if type(seconds) is not int or not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
+            why = f"Invalid value: {str(seconds)[:64]}: may not specify a duration less than 10 minutes or more than 2^32 seconds"
             causes.append(Cause(INVALID_VALUE, why, "spec.expirationSeconds"))
         if spec.get("boundObjectRef"):
             why = "Invalid value: tokens are bound to their ServiceAccount only"
@@ -79,7 +79,7 @@ class ServiceAccountTokens:
         expires = now + timedelta(seconds=seconds)
         claims = {
             "iss": ISSUER,
-            "sub": f"{PREFIX}{namespace}:{name}",
+            "sub": f"{SERVICE_ACCOUNT}{namespace}:{name}",
             "aud": audiences,
             "iat": int(now.timestamp()),
             "nbf": int(now.timestamp()),
@@ -128,7 +128,7 @@ class ServiceAccountTokens:
             claims: dict[str, Any] = jwt.decode(
                 token, self._public, algorithms=[_ALGORITHM], audience=audiences, issuer=ISSUER, options=options
             )
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, RecursionError):
             return None
         if len(self._verified) >= _REMEMBERED:
             self._verified.clear()
@@ -143,7 +143,13 @@ class ServiceAccountTokens:
         return None if account["metadata"].get("deletionTimestamp") else account
 
 
-def service_account(namespace: str, name: str, uid: str = "", extra: Mapping[str, Sequence[str]] | None = None) -> User:
-    """A ServiceAccount as a user, with the groups that all of them are in."""
-    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
-    return User(f"{PREFIX}{namespace}:{name}", groups, uid, extra or {})
+def _spec(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of a TokenRequest. Raises BadRequest where its types are wrong."""
+    spec = obj.get("spec")
+    spec = {} if spec is None else spec
+    if not isinstance(spec, dict):
+        raise BadRequest("spec must be an object")
+    audiences = spec.get("audiences") or []
+    if not isinstance(audiences, list) or not all(isinstance(audience, str) for audience in audiences):
+        raise BadRequest("spec.audiences must be a list of strings")
+    return dict(spec)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from kastra.api.meta import GROUP
+from kastra.apiserver.authorization import service_account
 from kastra.apiserver.bootstrap import APIServer, start
 from kastra.apiserver.call import User
 from kastra.apiserver.loopback import LoopbackClient
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 KEY_NAME = "secret.key"
 _RUNS = f"runs.{GROUP}"
 _ADMIN = User("kastra-admin", ("system:masters",))
+# Whatever people may do, controllers and Runs act as themselves.
+_CONTROLLERS = service_account("kube-system", "controllers")
+_RUNS_ACCOUNT = service_account("kube-system", "runs")
 
 
 @dataclass(slots=True)
@@ -106,7 +110,7 @@ async def compose(
                 from .run_actions import RunActions
 
                 assert parts.execution is not None
-                return RunActions(parts.client, parts.execution.pool, clock).connect(name, request)
+                return RunActions(parts.execution.client, parts.execution.pool, clock).connect(name, request)
 
             for name in ("cancel", "suspend", "resume", "rerun"):
                 connectors.register(_RUNS, name, partial(act, name), verb="create")
@@ -224,7 +228,8 @@ async def _make_manager(
 
     settings = parts.settings
     policy = outbound_policy(settings)
-    manager = Manager(parts.client, parts.bus, parts.clock, grace=settings.grace)
+    client = LoopbackClient(parts.api.registry, user=_CONTROLLERS)
+    manager = Manager(client, parts.bus, parts.clock, grace=settings.grace)
     manager.register_service(Settings, settings)
     manager.register_service(Policy, policy)
     if execute:
@@ -232,9 +237,8 @@ async def _make_manager(
 
         from .execution import start_execution
 
-        parts.execution = await start_execution(
-            settings, parts.store, manager.client, parts.bus, parts.clock, policy, stack
-        )
+        runs = manager.observed(LoopbackClient(parts.api.registry, user=_RUNS_ACCOUNT))
+        parts.execution = await start_execution(settings, parts.store, runs, parts.bus, parts.clock, policy, stack)
         manager.register_service(Pool, parts.execution.pool)
     manager.use(discovered)
     return manager

@@ -40,8 +40,8 @@ class Kastra(Operations):
 
     def __init__(self, parts: Composition) -> None:
         self._parts = parts
-        # Through the manager's client, so that `settle` knows what has been written.
-        self.client: Client = parts.manager.client if parts.manager is not None else parts.client
+        # Observed by the manager, so that `settle` knows what has been written.
+        self.client: Client = parts.manager.observed(parts.client) if parts.manager is not None else parts.client
         self.settings = parts.settings
 
     @property

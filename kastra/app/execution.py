@@ -67,6 +67,8 @@ class Execution:
         )
         self._assembly = Assembly(services)
         self._store = store
+        self.client = client
+        """With which Runs act."""
 
     async def answer(self, request: ConnectRequest, close: Closer) -> AsyncIterator[Mapping[str, Any]]:
         """For the subresource `generate` of Agents and Networks: one record, an answer without a Run.

@@ -107,6 +107,10 @@ class Manager:
         """The client to write with: `settle` waits for what passes through it."""
         return self._client
 
+    def observed(self, client: Client) -> Client:
+        """A client of somebody else, such that `settle` waits for what passes through it too."""
+        return ObservedClient(client, self._cache)
+
     @property
     def bus(self) -> Bus:
         """Events of the process; outcomes of reconciles are on `RECONCILE_TOPIC`."""

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from kastra.api.errors import INVALID, REQUIRED, Cause
-from kastra.apiserver.authorization import Access, Authorizer
+from kastra.apiserver.authorization import Access, Authorizer, service_account
 from kastra.apiserver.call import User
 from kastra.cel import CelError, Environment, Program, environment
 from kastra.cel.authorizer import AUTHORIZER, answering
@@ -73,7 +73,8 @@ def asked(authorizer: Authorizer, user: User) -> AbstractContextManager[None]:
 
     def decide(question: Mapping[str, str]) -> tuple[bool, str]:
         account = question.get("serviceAccount")
-        who = user if account is None else _service_account(account)
+        namespace, _, name = (account or "").partition("/")
+        who = user if account is None else service_account(namespace, name)
         access = Access(
             question["verb"],
             question.get("group", ""),
@@ -86,12 +87,6 @@ def asked(authorizer: Authorizer, user: User) -> AbstractContextManager[None]:
         return authorizer.authorize(who, access)
 
     return answering(decide)
-
-
-def _service_account(account: str) -> User:
-    namespace, _, name = account.partition("/")
-    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-    return User(f"system:serviceaccount:{namespace}:{name}", groups)
 
 
 def expression_causes(text: str, path: str, env: Environment, *results: str) -> list[Cause]:

@@ -85,7 +85,7 @@ def test_api_resources_can_be_narrowed_and_named(kitchen: Kastra) -> None:
     assert listed.lines[0].split()[:5] == ["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND"]
     agent = next(line.split() for line in listed.lines if line.startswith("agents "))
     assert agent[:5] == ["agents", "ag", "mastra.ai/v1", "true", "Agent"]
-    assert agent[-1] == "kastra"
+    assert agent[-1] == "kastra,all"
     cluster_scoped = kitchen("api-resources", "--namespaced", "false", "-o", "name").lines
     assert "namespaces" in cluster_scoped
     assert "agents.mastra.ai" not in cluster_scoped
