@@ -25,7 +25,7 @@ CLIENTS = 16
 SECONDS = 3.0
 WATCHES = 5_000
 _TICKS = os.sysconf("SC_CLK_TCK")
-_CRD = """\
+CRD = """\
 {"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"things.bench.example.com"},
 "spec":{"group":"bench.example.com","scope":"Namespaced","names":{"plural":"things","singular":"thing","kind":"Thing"},
 "versions":[{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{
@@ -142,7 +142,7 @@ async def measure(folder: Path) -> list[Row]:
     server = Server(folder)
     try:
         for path, body in (
-            ("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _CRD.replace("\n", "").encode()),
+            ("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", CRD.replace("\n", "").encode()),
             (_PATH, thing("one")),
         ):
             reader, writer = await server.connect(tls=False)
@@ -173,7 +173,7 @@ async def measure_watches(folder: Path) -> list[Row]:
     server = Server(folder)
     try:
         reader, writer = await server.connect(tls=False)
-        crd = _CRD.replace("\n", "").encode()
+        crd = CRD.replace("\n", "").encode()
         writer.write(server.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd))
         await answer(reader)
         writer.close()

@@ -32,6 +32,8 @@ from kastra.sql.driver import MEMORY
 from kastra.store.encryption import PlainCodec, SecretCodec
 from kastra.store.objects import ObjectStore, open_store
 
+from .pauses import short_pauses
+
 if TYPE_CHECKING:
     from kastra.netguard import Guard, Policy
     from kastra.runtime.discovery import Discovered
@@ -100,6 +102,7 @@ async def compose(
     }
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
+        stack.enter_context(short_pauses())
         store = await _open(settings, path, clock, bus)
         stack.push_async_callback(store.aclose)
         # Before definitions are served, so that discovery shows what hangs below their objects.

@@ -11,7 +11,6 @@ to it and copies progress.
 Source: Kubernetes' kubelet in its relation to Pods; worker pools of Temporal. Read next: `kastra.engine.live`.
 """
 
-import gc
 import logging
 import uuid
 from collections import OrderedDict
@@ -44,7 +43,6 @@ TOPIC = "runs"
 LEASE = 15.0
 """Seconds for which a process holds its Runs without renewing."""
 
-_COLLECT_EVERY = 20_000
 _REPORT_EVERY = 1.0
 _LONGEST_BACKOFF = 60.0
 _FINISHED_KEPT = 4096
@@ -108,8 +106,6 @@ class Pool:
     # --- life ------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        # What a thousand live Runs hold is looked through again and again otherwise, for a third of all CPU.
-        gc.set_threshold(max(gc.get_threshold()[0], _COLLECT_EVERY), 20, 100)
         await self._tasks.__aenter__()
         try:
             self._highest = await self._history.highest_run()
