@@ -137,7 +137,10 @@ class NamespaceReconciler:
             content.refusals[name] = error
         token = ""
         while True:
-            page = await self._client.list(kind, namespace, continue_token=token)
+            try:
+                page = await self._client.list(kind, namespace, continue_token=token)
+            except NotFound:
+                return  # it went just now
             for obj in page.items:
                 content.resources[name] += 1
                 content.finalizers.update(obj.finalizers)

@@ -4,8 +4,8 @@
     python docs/generate.py --check    say which are stale, and exit 1 if any is
 
 A page holds `<!-- generated: NAME [ARGUMENT] -->` and, below, `<!-- end of generated -->`; what stands between is replaced.
-Sources: the CRDs in `crds/`, `kastra.config.Settings`, the command line, the metrics registry, and `docs/benchmarks.txt`
-(what `make bench` printed). `tests/docs/test_generated.py` runs the check.
+Sources: the CRDs in `crds/`, `kastra.config.Settings`, the command line, the metrics registry, `docs/benchmarks.txt` (what
+`make bench` printed), and the cases in `tests/conformance`. `tests/docs/test_generated.py` runs the check.
 """
 
 import ast
@@ -205,6 +205,44 @@ def _failpoints_of(source: Path) -> Iterator[str]:
             yield str(node.args[0].value)
 
 
+# ---- conformance
+
+
+def conformance(tier: str) -> str:
+    """The cases of a tier: which test runs it, or why none does."""
+    catalogue = _catalogue_of_cases()
+    run_by, skipped = catalogue.run_by(), catalogue.skipped()
+    rows = []
+    for case in catalogue.cases():
+        if case.tier == int(tier):
+            tests = ", ".join(f"`{test.removeprefix('tests/conformance/')}`" for test in run_by.get(case.name, ()))
+            rows.append((case.name, tests or f"Not run: {skipped[case.name]}.", case.instead))
+    return _table(("Case", "Run by", "With"), rows)
+
+
+def conformance_summary() -> str:
+    """How many cases of each tier are run."""
+    catalogue = _catalogue_of_cases()
+    run_by = catalogue.run_by()
+    rows = []
+    for tier in sorted({case.tier for case in catalogue.cases()}):
+        names = [case.name for case in catalogue.cases() if case.tier == tier]
+        rows.append((str(tier), str(len(names)), str(sum(name in run_by for name in names))))
+    return _table(("Tier", "Cases", "Run"), rows)
+
+
+def _catalogue_of_cases() -> Any:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("conformance", ROOT / "tests" / "conformance" / "catalogue.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 # ---- benchmarks
 
 
@@ -236,6 +274,8 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "metrics": metrics,
     "failpoints": failpoints,
     "benchmarks": benchmarks,
+    "conformance": conformance,
+    "conformance-summary": conformance_summary,
 }
 
 

@@ -185,7 +185,9 @@ def _judge_unknown(attributes: Attributes) -> None:
     mode = attributes.call.options.field_validation
     if mode == "Ignore" or not (attributes.unknown or attributes.call.decoding_errors):
         return
-    problems = [*attributes.call.decoding_errors, *(f'unknown field "{path}"' for path in attributes.unknown)]
+    duplicate, unknown = attributes.call.decoding_errors, [f'unknown field "{path}"' for path in attributes.unknown]
+    # As Kubernetes: decoding a typed object finds both, of a custom one what is unknown is found when it is pruned.
+    problems = [*unknown, *duplicate] if attributes.resource.builtin else [*duplicate, *unknown]
     if mode == "Strict":
         kind, version = attributes.resource.kind, attributes.resource.version
         raise BadRequest(

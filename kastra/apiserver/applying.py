@@ -21,6 +21,7 @@ from kastra.api.errors import (
     not_found,
 )
 from kastra.api.object import Object
+from kastra.api.scheme import Resource
 from kastra.api.values import copy
 from kastra.clock import rfc3339
 from kastra.store.interface import Entry
@@ -62,10 +63,13 @@ class Applier:
         Raises:
             Conflict: others own fields that would change, and `force` is not set; or `obj` has a resourceVersion or uid
                 that is not the present one.
-            Invalid, BadRequest, NotFound (a subresource of an object that isn't there), Forbidden.
+            BadRequest: there are unknown fields, and the caller asked for `Strict`.
+            Invalid, NotFound (a subresource of an object that isn't there), Forbidden.
         """
         resource = served.resource
         unknown = _prepare(served, namespace, name, obj, call)
+        if unknown and call.options.field_validation == "Strict":
+            raise _undeclared(resource, namespace, name, unknown)
         warned = len(call.warnings)
 
         async def attempt() -> Written:
@@ -109,6 +113,7 @@ class Applier:
         if uid and uid != entry.uid:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {entry.uid}"
             raise conflict(resource.plural, resource.group, name, why)
+        await served.prepare(entry)
         old = served.parsed(entry)
         result = self._applied(served, old, obj, call, force=force, subresource=subresource)
         if not result.changed and not unknown:
@@ -162,3 +167,11 @@ def _prepare(served: Served, namespace: str, name: str, obj: dict[str, Any], cal
     metadata.set_namespace(obj, resource, namespace)
     # What would not be stored must not be owned either.
     return [*unknown, *served.prune(obj)]
+
+
+def _undeclared(resource: Resource, namespace: str, name: str, fields: Sequence[str]) -> BadRequest:
+    """The refusal of fields that no schema has, in the words of server-side apply."""
+    told = [f".{field}: field not declared in schema" for field in fields]
+    said = told[0] if len(told) == 1 else "\n  ".join(["errors:", *told])
+    whose = f"{namespace}/{name}; {resource.api_version}, Kind={resource.kind}"
+    return BadRequest(f"failed to create typed patch object ({whose}): {said}")

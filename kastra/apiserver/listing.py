@@ -26,6 +26,7 @@ from .served import Served
 
 SNAPSHOT_SECONDS = 300.0
 _SNAPSHOTS = 256
+_REVISION_DIGITS = 20
 _TOO_OLD = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without the "
     "continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing "
@@ -72,7 +73,7 @@ class Lister:
         # By kind, namespace and revision, so that equal lists share; in the order in which they expire.
         self._kept: dict[tuple[str, str, int], tuple[float, Snapshot]] = {}
 
-    def list(self, served: Served, namespace: str, options: ListOptions) -> ObjectList:
+    async def list(self, served: Served, namespace: str, options: ListOptions) -> ObjectList:
         """One page.
 
         Raises:
@@ -87,8 +88,11 @@ class Lister:
             snapshot, start = self._present(served, namespace, selection, options), 0
         entries = snapshot.entries
         if selection.matches is None and not options.limit:
-            return ObjectList([served.object(entry) for entry in entries[start:]], str(snapshot.revision))
+            page = entries[start:]
+            await served.prepare(*page)
+            return ObjectList([served.object(entry) for entry in page], str(snapshot.revision))
         page, end = _page(entries, start, options.limit, selection.matches)
+        await served.prepare(*page)
         items = [served.object(entry) for entry in page]
         if end >= len(entries):
             return ObjectList(items, str(snapshot.revision))
@@ -135,6 +139,18 @@ class Lister:
             del self._kept[key]
 
 
+async def reached(options: ListOptions, storage: Storage) -> None:
+    """Wait a little for a state that is asked for and not there yet: a client may know of a write before all its readers do.
+
+    Raises:
+        BadRequest: `options.resource_version` is no number.
+        ServerTimeout: it isn't there in time.
+    """
+    asked = read_revision(options.resource_version)
+    if asked > storage.revision:
+        await storage.wait_for(asked)
+
+
 def check_revision(options: ListOptions, storage: Storage) -> None:
     """Whether the present state answers a list for `options.resource_version`.
 
@@ -143,15 +159,22 @@ def check_revision(options: ListOptions, storage: Storage) -> None:
         ServerTimeout: it lies in the future.
         Expired: exactly that revision is asked for, and it isn't the present one.
     """
-    asked = options.resource_version
-    if asked in {"", "0"}:
+    asked = read_revision(options.resource_version)
+    if not asked:
         return
-    if not asked.isdecimal():
-        raise BadRequest(f'Invalid value: "{asked}": resourceVersion must be a decimal number')
-    if int(asked) > storage.revision:
+    if asked > storage.revision:
         raise ServerTimeout(f"Too large resource version: {asked}, current: {storage.revision}", retry_after=1)
-    if options.resource_version_match == "Exact" and int(asked) != storage.revision:
+    if options.resource_version_match == "Exact" and asked != storage.revision:
         raise Expired(f"The resourceVersion for the provided list is too old: {asked}")
+
+
+def read_revision(text: str) -> int:
+    """A resourceVersion as a number; 0 for none. Raises BadRequest for anything but one of at most 64 bits."""
+    if not text:
+        return 0
+    if not text.isascii() or not text.isdecimal() or len(text) > _REVISION_DIGITS:
+        raise BadRequest(f'Invalid value: "{text[:64]}": resourceVersion must be a decimal number')
+    return int(text)
 
 
 def _page(entries: Any, start: int, limit: int, matches: Callable[[Entry], bool] | None) -> tuple[list[Entry], int]:

@@ -17,7 +17,7 @@ from kastra.api.names import name_problems
 from kastra.api.scheme import Resource
 from kastra.api.selectors import label_key_problems, label_value_problem
 from kastra.api.values import equal
-from kastra.clock import rfc3339
+from kastra.clock import parse_rfc3339, rfc3339
 
 ANNOTATIONS_LIMIT = 256 * 1024
 ORPHAN = "orphan"
@@ -34,6 +34,7 @@ _STRINGS = frozenset(
         "deletionTimestamp",
     }
 )
+_TIMES = frozenset({"creationTimestamp", "deletionTimestamp"})
 _INTEGERS = frozenset({"generation", "deletionGracePeriodSeconds"})
 _MAPS = frozenset({"labels", "annotations"})
 _LISTS = frozenset({"ownerReferences", "finalizers", "managedFields"})
@@ -81,6 +82,8 @@ def normalise(obj: dict[str, Any], resource: Resource) -> list[str]:
         elif name in _STRINGS:
             if not isinstance(value, str):
                 raise _mistyped(resource, name, value, "string")
+            if name in _TIMES:
+                metadata[name] = _same_time(value)
         elif name in _MAPS:
             _check_map(resource, name, value)
         elif name in _INTEGERS:
@@ -118,6 +121,18 @@ def _check_list(resource: Resource, name: str, value: Any, unknown: list[str]) -
             for field in [field for field in item if field not in _OWNER_FIELDS]:
                 del item[field]
                 unknown.append(f"metadata.ownerReferences[{index}].{field}")
+        elif isinstance(item.get("time"), str):
+            item["time"] = _same_time(item["time"])
+
+
+def _same_time(text: str) -> str:
+    """A time as the server writes it: clients that parse times may give them back in another form of RFC 3339."""
+    if text.endswith("Z"):
+        return text
+    try:
+        return rfc3339(parse_rfc3339(text))
+    except (ValueError, OverflowError):
+        return text  # refused later, since it isn't what the object has
 
 
 def _mistyped(resource: Resource, name: str, value: Any, expected: str, prefix: str = "metadata.") -> BadRequest:
@@ -339,10 +354,10 @@ def expected_revision(
     given = metadata.get("resourceVersion") or "0"
     if given == str(current):
         return True
-    if not given.isdecimal():
-        cause = Cause(INVALID, f'Invalid value: "{given}": must be a decimal number', "metadata.resourceVersion")
-        raise invalid(resource.kind, resource.group, name, [cause])
-    if int(given) == 0:
+    if not isinstance(given, str) or not given.isascii() or not given.isdecimal():
+        why = f'Invalid value: "{str(given)[:64]}": must be a decimal number in quotes'
+        raise invalid(resource.kind, resource.group, name, [Cause(INVALID, why, "metadata.resourceVersion")])
+    if not given.strip("0"):
         if required:
             cause = Cause(INVALID, "Invalid value: 0x0: must be specified for an update", "metadata.resourceVersion")
             raise invalid(resource.kind, resource.group, name, [cause])

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import orjson
-
 from kastra.api.selectors import field_text, parse_field_selector, parse_label_selector
 from kastra.store.interface import Entry
 
@@ -42,13 +40,16 @@ class Selection:
         fields.check(served.resource.selectable_fields)
         if fields.everything:
             return cls() if labels.everything else cls(lambda entry: labels.matches(entry.labels))
+        event = served.resource.builtin and served.resource.kind == "Event"
         paths = {requirement.field for requirement in fields.requirements} - {"metadata.name", "metadata.namespace"}
 
         def matches(entry: Entry) -> bool:
             if not labels.matches(entry.labels):
                 return False
-            body: Mapping[str, Any] = orjson.loads(served.body(entry)) if paths else {}
-            return fields.matches(lambda path: _field(entry, body, path))
+            body: Mapping[str, Any] = served.fields(entry) if paths else {}
+            return fields.matches(
+                lambda path: _event_source(body) if path == "source" and event else _field(entry, body, path)
+            )
 
         return cls(matches, fields.required("metadata.name"))
 
@@ -63,7 +64,9 @@ def _field(entry: Entry, body: Mapping[str, Any], path: str) -> str:
         if not isinstance(value, Mapping):
             return ""
         value = value.get(part)
-    if isinstance(value, Mapping):
-        # An Event's `source` selects by its component, as in Kubernetes.
-        return field_text(value.get("component"))
     return field_text(value)
+
+
+def _event_source(event: Mapping[str, Any]) -> str:
+    """What the `source` of an Event selects by: who reported it, in either API."""
+    return field_text((event.get("source") or {}).get("component") or event.get("reportingComponent"))

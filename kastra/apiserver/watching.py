@@ -12,12 +12,13 @@ from typing import Any
 
 import anyio
 
-from kastra.api.errors import BadRequest, Cause, invalid
+from kastra.api.errors import Cause, invalid
 from kastra.api.object import Object
 from kastra.client.interface import WatchEvent
 from kastra.clock import Clock
 from kastra.store.interface import Storage, StoreEvent, StoreWatch
 
+from .listing import read_revision
 from .selection import Selection
 from .served import Served
 
@@ -32,7 +33,7 @@ class WatchOptions:
         resource_version: changes after it; empty or `0` for present objects first.
         send_initial_events: present objects first, then a bookmark that says so.
         resource_version_match: must be `NotOlderThan` with `send_initial_events`, when given over HTTP.
-        timeout: seconds after which the watch ends cleanly; None for never.
+        timeout: seconds after which the watch ends cleanly, with a last bookmark if these are allowed; None for never.
     """
 
     label_selector: str = ""
@@ -58,25 +59,31 @@ class ObjectWatch:
         self._clock = clock
         self._until = None if options.timeout is None else clock.monotonic() + options.timeout
         self._in_initial_events = options.send_initial_events
+        self._last_bookmark = options.allow_bookmarks
 
     def __aiter__(self) -> AsyncIterator[WatchEvent]:
         return self
 
     async def __anext__(self) -> WatchEvent:
         if self._until is None:
-            return self._event(await anext(self._iterator))
+            return await self._event(await anext(self._iterator))
         with anyio.move_on_after(max(0.0, self._until - self._clock.monotonic())):
-            return self._event(await anext(self._iterator))
-        raise StopAsyncIteration
+            return await self._event(await anext(self._iterator))
+        if not self._last_bookmark or self._in_initial_events:
+            raise StopAsyncIteration
+        # So that whoever watches again doesn't begin where the last event was, long ago perhaps.
+        self._last_bookmark = False
+        return WatchEvent("BOOKMARK", self._bookmark(self._events.revision))
 
     async def aclose(self) -> None:
         """Free the watch."""
         await self._events.aclose()
 
-    def _event(self, event: StoreEvent) -> WatchEvent:
+    async def _event(self, event: StoreEvent) -> WatchEvent:
         entry = event.entry
         if entry is None:
             return WatchEvent("BOOKMARK", self._bookmark(event.revision))
+        await self._served.prepare(entry)
         return WatchEvent(event.type, Object(self._served.body(entry), event.revision))
 
     def _bookmark(self, revision: int) -> Object:
@@ -111,11 +118,7 @@ def open_watch(served: Served, storage: Storage, clock: Clock, namespace: str, o
 
 
 def _since(text: str) -> int | None:
-    if text in {"", "0"}:
-        return None
-    if not text.isdecimal():
-        raise BadRequest(f'Invalid value: "{text}": resourceVersion must be a decimal number')
-    return int(text)
+    return read_revision(text) or None
 
 
 def _check_match(options: WatchOptions) -> None:

@@ -146,7 +146,8 @@ class Program:
         if cost + 2 * size.nodes > RUNTIME_BUDGET:
             times = (cost + 2 * size.nodes) / RUNTIME_BUDGET
             raise CelError(
-                f"with values this large it may cost {times:.1f} times what an expression may; loop over fewer items, or not within a loop",
+                f"call cost exceeds limit: with values this large it may cost {times:.1f} times what an expression may; "
+                "loop over fewer items, or not within a loop",
                 self.text,
                 "budget",
             )

@@ -90,6 +90,11 @@ Predicate = Callable[[Entry], bool]
 class StoreWatch(Protocol):
     """An open watch. Iterate it; `aclose()` frees it. Ends after the last event sent when its reader falls behind."""
 
+    @property
+    def revision(self) -> int:
+        """Up to which everything was delivered; one can resume from here without missing anything."""
+        ...
+
     def __aiter__(self) -> AsyncIterator[StoreEvent]: ...
 
     async def aclose(self) -> None:
@@ -116,6 +121,10 @@ class Storage(Protocol):
 
     def list(self, resource: str, namespace: str = "") -> Snapshot:
         """The objects of a kind, atomically; `namespace=""` for all."""
+        ...
+
+    async def wait_for(self, revision: int) -> None:
+        """Return when the store has reached `revision`. Raises ServerTimeout if that takes more than three seconds."""
         ...
 
     async def create(self, key: Key, draft: Draft) -> Entry:

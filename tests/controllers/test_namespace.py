@@ -15,6 +15,7 @@ from kastra.client.interface import Client
 from kastra.config import Settings
 from kastra.runtime import RECONCILE_TOPIC, Manager, Request, Result
 from kastra.testing import ControlPlane
+from tests.contract.client import WIDGETS
 
 HOLD = "example.com/hold"
 SHOP = ObjectRef("namespaces", "shop")
@@ -296,3 +297,24 @@ async def test_a_restart_goes_on_with_what_was_begun(tmp_path) -> None:
         assert [obj.name for obj in (await parts.client.list("configmaps")).items] == []
         with pytest.raises(NotFound):
             await parts.client.get(SHOP)
+
+
+async def test_a_kind_that_goes_while_it_is_emptied_is_no_failure(tmp_path) -> None:
+    async with compose(Settings(project=tmp_path), execute=False, path=":memory:") as parts:
+        manager, registry = await start(parts), parts.api.registry
+        await parts.api.definitions.ensure([WIDGETS])
+        widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "shop"}}
+        await manager.client.create({**widget, "spec": {"size": 1}})
+
+        async def uninstall(attributes: Attributes) -> None:
+            if attributes.operation is Operation.DELETE and attributes.resource.kind == "Widget":
+                registry.uninstall(attributes.resource)
+
+        registry.admission.validating.append(uninstall)
+        async with manager.bus.subscribe(RECONCILE_TOPIC) as outcomes:
+            await manager.client.delete(SHOP)
+            await manager.settle()
+            told = [event["outcome"] for _, event in await outcomes.batch() if event["controller"] == "namespace"]
+        assert "error" not in told
+        with pytest.raises(NotFound):
+            await manager.client.get(SHOP)

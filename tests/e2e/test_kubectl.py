@@ -299,3 +299,9 @@ def test_a_certificate_of_ones_own_serves(tmp_path: Path) -> None:
         assert "default" in shown.stdout, shown.stderr
     finally:
         assert stop_server(server) == 0
+
+
+@pytest.mark.parametrize("kubectl", versions(list(KUBECTLS)[-1:]), indirect=True)
+def test_get_all_shows_our_kinds(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=AGENT)
+    assert "agent.mastra.ai/cook" in kubectl("get", "all", "-o", "name").splitlines()

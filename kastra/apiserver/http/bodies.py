@@ -15,7 +15,7 @@ from kastra.api.strict import decode, find_duplicate_keys, surely_without_duplic
 from kastra.apiserver.call import Call
 from kastra.apiserver.registry import APPLY_PATCH
 from kastra.client.interface import FieldValidation, PatchType, WriteOptions
-from kastra.manifest.decode import DecodeError
+from kastra.manifest.decode import DecodeError, DuplicateKey
 from kastra.manifest.decode import decode as decode_yaml
 
 from .message import Request
@@ -71,7 +71,7 @@ def write_call(request: Request, options_kind: str, *, applying: bool = False) -
         manager = request.header(b"user-agent").partition("/")[0][:_LONGEST_MANAGER]
         manager = manager if manager.isprintable() else ""
     call = Call(request.user, WriteOptions(dry_run == "All", manager, validation))
-    request.warnings = call.warnings
+    request.warnings, request.annotations = call.warnings, call.annotations
     return call
 
 
@@ -148,7 +148,7 @@ async def read_options(request: Request) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise BadRequest(f"DeleteOptions must be an object, not {_name(value)}")
-    if value.get("kind") not in {None, "", "DeleteOptions"}:
+    if value.get("kind") not in (None, "", "DeleteOptions"):
         raise BadRequest(f"the body of a delete request must be DeleteOptions, not {str(value['kind'])[:64]}")
     return value
 
@@ -190,6 +190,10 @@ def _json(raw: bytes, call: Call) -> Any:
 def _yaml(raw: bytes) -> Any:
     try:
         documents = decode_yaml(raw)
+    except DuplicateKey as error:
+        # In the words of the YAML decoder of Kubernetes, which clients look for.
+        why = f'yaml: line {error.line}: key "{error.key}" already set in map (first on line {error.first})'
+        raise BadRequest(f"error decoding YAML: {why}") from None
     except DecodeError as error:
         raise BadRequest(f"yaml: line {error.line}: {error.message}") from None
     if len(documents) != 1:

@@ -56,12 +56,13 @@ def clauses(accept: bytes) -> tuple[Clause, ...]:
 
 
 @lru_cache(maxsize=512)
-def negotiate(accept: bytes, *, tables: bool = True) -> Form:
+def negotiate(accept: bytes, *, tables: bool = True, streamed: bool = False) -> Form:
     """The form of an answer.
 
     Args:
         accept: the header's value; empty for none.
         tables: whether what is asked for can be shown as a Table, and has metadata.
+        streamed: whether it is a list as a stream of events, whose end a Table can't tell.
 
     Raises:
         NotAcceptable: nothing that is listed can be served.
@@ -74,6 +75,8 @@ def negotiate(accept: bytes, *, tables: bool = True) -> Form:
             return OBJECT
         version = clause.parameters.get("v", "")
         kind = _FORMS.get(wanted)
+        if kind == "table" and streamed:
+            continue
         if tables and kind and clause.parameters.get("g") == "meta.k8s.io" and version in _META_VERSIONS:
             return Form("table" if kind == "table" else "partial", version)
     raise not_acceptable()

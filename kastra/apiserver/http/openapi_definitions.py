@@ -23,7 +23,9 @@ _PACKAGES = {
 }
 _STRING = {"type": "string"}
 _TEXT_MAP = {"type": "object", "additionalProperties": _STRING}
-_API_VERSION = "The group and version of this object's schema. Servers may reject versions they don't know."
+_API_VERSION = (
+    "APIVersion defines the group and version of this object's schema. Servers may reject versions they don't know."
+)
 _KIND = "What this object is. Servers may infer it from the endpoint that it is sent to. Can't be changed."
 
 
@@ -39,7 +41,9 @@ _OBJECT_META: dict[str, Any] = {
             **_TEXT_MAP,
             "description": "Unstructured data that tools set and read. Not queryable.",
         },
-        "creationTimestamp": _text("When the object was created; set by the server.", format="date-time"),
+        "creationTimestamp": _text(
+            "CreationTimestamp is a timestamp: when the server created the object.", format="date-time"
+        ),
         "deletionGracePeriodSeconds": {"type": "integer", "format": "int64"},
         "deletionTimestamp": _text("When deletion was asked for; set by the server.", format="date-time"),
         "finalizers": {
@@ -188,7 +192,7 @@ def _definition(resource: Resource) -> dict[str, Any]:
     schema["properties"] = {
         "apiVersion": _text(_API_VERSION),
         "kind": _text(_KIND),
-        "metadata": {"description": "Standard object metadata.", "$ref": f"{REFERENCE}{_META}.ObjectMeta"},
+        "metadata": {"description": "Standard object's metadata.", "$ref": f"{REFERENCE}{_META}.ObjectMeta"},
         **{k: v for k, v in (schema.get("properties") or {}).items() if k not in {"apiVersion", "kind", "metadata"}},
     }
     schema[GVK] = [_gvk(resource)]

@@ -72,10 +72,13 @@ def _schema(schema: Mapping[str, Any]) -> dict[str, Any]:
         # What stands beside a reference is lost on readers of version 2, except for the description.
         found = {"$ref": _PLACE + reference.removeprefix(REFERENCE)}
         return {"description": schema["description"], **found} if "description" in schema else found
+    if GVK in schema and schema.get("x-kubernetes-preserve-unknown-fields"):
+        # With properties older versions of kubectl would take no other ones.
+        return {"type": "object", GVK: schema[GVK]}
     out = {key: value for key, value in schema.items() if key not in _DROPPED}
     if schema.get("x-kubernetes-int-or-string"):
         out.pop("type", None)
-    if schema.get("nullable") or (schema.get("x-kubernetes-preserve-unknown-fields") and GVK not in schema):
+    if schema.get("nullable") or schema.get("x-kubernetes-preserve-unknown-fields"):
         for key in ("type", "properties", "items", "additionalProperties"):
             out.pop(key, None)
         return out

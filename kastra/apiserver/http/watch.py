@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from kastra.api.errors import Cause, Expired, ServerTimeout, StatusError, invalid
+from kastra.apiserver.listing import read_revision
 from kastra.apiserver.registry import Registry
 from kastra.apiserver.served import Served
 from kastra.apiserver.watching import ObjectWatch, WatchOptions
@@ -26,6 +27,8 @@ from .routing import Route
 _SHORTEST = 1800
 _LONGEST = 3600
 """A watch without timeoutSeconds ends after a random time between these, so that they don't all come back together."""
+_GRACE = 5.0
+"""Seconds after which the time of a watch whose client doesn't read is up too."""
 
 
 def watch_response(registry: Registry, request: Request, route: Route, form: Form) -> Response:
@@ -36,17 +39,17 @@ def watch_response(registry: Registry, request: Request, route: Route, form: For
         Invalid: the options contradict each other.
     """
     served = registry.served(route.resource)
-    options = _options(request)
-    include = table.include_object(request.query.get("includeObject", ""))
     seconds = float(request.number("timeoutSeconds")) or random.uniform(_SHORTEST, _LONGEST)  # noqa: S311 - no secret
+    options = _options(request, seconds)
+    include = table.include_object(request.query.get("includeObject", ""))
     try:
         watch = registry.watch(route.resource, route.namespace, options)
     except Expired as error:
         return Response(stream=_only(error_line(error)))
     lines = _Lines(registry, served, watch, form, include)
     # Where the client is ahead of the store, a refusal should still be an answer of its own.
-    ahead = options.resource_version.isdecimal() and int(options.resource_version) > registry.storage.revision
-    return Response(stream=lines.waited() if ahead else lines.all(), seconds=seconds)
+    ahead = read_revision(options.resource_version) > registry.storage.revision
+    return Response(stream=lines.waited() if ahead else lines.all(), seconds=seconds + _GRACE)
 
 
 def error_line(error: StatusError) -> bytes:
@@ -116,7 +119,7 @@ class _Lines:
         return orjson.dumps(shown)
 
 
-def _options(request: Request) -> WatchOptions:
+def _options(request: Request, seconds: float) -> WatchOptions:
     query = request.query
     initial = request.flag("sendInitialEvents")
     match = query.get("resourceVersionMatch", "")
@@ -134,4 +137,5 @@ def _options(request: Request) -> WatchOptions:
         match if initial else "",
         allow_bookmarks=request.flag("allowWatchBookmarks"),
         send_initial_events=initial,
+        timeout=seconds,
     )

@@ -95,3 +95,13 @@ async def test_a_new_event_says_when_who_and_what(client: LoopbackClient) -> Non
         "type",
         "regarding.namespace",
     }
+
+
+async def test_source_selects_by_the_component_or_by_who_reports_in_the_new_way(client: LoopbackClient) -> None:
+    await client.create(new_event("new"))
+    old = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "old", "namespace": "default"}}
+    involved = {"involvedObject": {"kind": "Agent", "name": "cook", "namespace": "default"}}
+    await client.create({**old, **involved, "source": {"component": "kubelet"}})
+    for source, name in (("me", "new"), ("kubelet", "old")):
+        listed = await client.list("events", "default", field_selector=f"source={source}")
+        assert [item.name for item in listed.items] == [name]

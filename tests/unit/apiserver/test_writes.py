@@ -363,3 +363,13 @@ async def test_removing_the_last_label_leaves_no_empty_map(client) -> None:
     assert labelled.resource_version != made.resource_version
     unchanged = await client.patch(at("a"), {"metadata": {"labels": {"z": None}, "finalizers": []}})
     assert int(unchanged.resource_version) == int(labelled.resource_version) + 1
+
+
+async def test_times_may_be_given_back_in_another_form_of_rfc_3339(client) -> None:
+    made = await client.create(widget("a"))
+    given = made.data | {"metadata": dict(made.metadata)}
+    given["metadata"]["creationTimestamp"] = made.metadata["creationTimestamp"].replace("Z", "+00:00")
+    assert (await client.update(given)).resource_version == made.resource_version
+    given["metadata"]["creationTimestamp"] = "2001-01-01T00:00:00+00:00"
+    with pytest.raises(Invalid, match=r"metadata\.creationTimestamp"):
+        await client.update(given)

@@ -92,3 +92,21 @@ async def test_a_client_that_goes_away_frees_its_watch(server: Server) -> None:
 async def _until_complete(watch: Exchange) -> None:
     while not watch.reply.complete:
         await anyio.sleep(0)
+
+
+async def test_a_watch_that_ends_by_its_time_tells_up_to_where_it_saw_everything(server: Server) -> None:
+    await created(server, "a")
+    query = f"watch=1&timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion={server.store.revision}"
+    async with server.stream(f"{WIDGETS_PATH}?{query}") as watch:
+        await watch.until_started()
+        await server.client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}})
+        (bookmark,) = await watch.until_lines(1)
+    assert bookmark["type"] == "BOOKMARK"
+    assert bookmark["object"]["metadata"] == {"resourceVersion": str(server.store.revision), "creationTimestamp": None}
+
+
+async def test_the_last_bookmark_is_only_for_those_who_allow_bookmarks(server: Server) -> None:
+    with anyio.fail_after(5):
+        reply = await server.request("GET", f"{WIDGETS_PATH}?watch=1&timeoutSeconds=1&resourceVersion=1")
+    assert [line for line in reply.lines if line["type"] == "BOOKMARK"] == []
+    assert reply.complete

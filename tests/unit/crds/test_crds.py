@@ -84,7 +84,7 @@ def test_a_definition_is_named_after_its_plural_and_group(plural: str) -> None:
     assert crd["spec"]["names"]["plural"] == plural
     assert crd["spec"]["names"]["singular"] == kind.lower()
     assert crd["spec"]["names"]["listKind"] == f"{kind}List"
-    assert crd["spec"]["names"]["categories"] == ["kastra"]
+    assert crd["spec"]["names"]["categories"] == ["kastra", "all"]
 
 
 @pytest.mark.parametrize(("plural", "short"), SHORT_NAMES.items())
