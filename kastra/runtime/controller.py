@@ -26,6 +26,7 @@ from kastra.clock import Clock
 from kastra.telemetry import Metrics, redact_text
 
 from .cache import Cache
+from .informer import Handler, Informer
 from .predicates import Predicate, changed_besides_status
 from .reconcile import Reconciler, Request, Result, TerminalError
 from .recorder import Recorder
@@ -40,6 +41,12 @@ MapFunction = Callable[[Object], Iterable[Request]]
 EventMap = Callable[[Any], Iterable[Request]]
 """The same for an event of the bus."""
 
+_GAUGES = {
+    "kastra_workqueue_depth": "Requests that wait.",
+    "kastra_workqueue_in_work": "Requests being reconciled.",
+    "kastra_workqueue_adds": "Requests accepted so far.",
+    "kastra_workqueue_retries": "Requests retried with backoff so far.",
+}
 _CHANGES = {(True, False): "added", (False, False): "changed", (False, True): "deleted"}
 
 
@@ -118,8 +125,11 @@ class Controller:
         self._begun: anyio.Event | None = None
         self._sources: list[_Source] = []
         self._informer = services.cache.informer(kind)
+        self._handlers: list[tuple[Informer, Handler]] = []
+        self._running = False
+        self._ended = anyio.Event()
         self._register_metrics(services.metrics)
-        self._informer.add_handler(self._own_handler(predicate))
+        self._handle(self._informer, self._own_handler(predicate))
 
     # ---- sources
 
@@ -140,7 +150,7 @@ class Controller:
                     for request in map_function(obj):
                         self._trigger(request, obj.kind, obj.name)
 
-        self._services.cache.informer(kind).add_handler(handler)
+        self._handle(self._services.cache.informer(kind), handler)
         return self
 
     def source(self, topic: str, map_function: EventMap) -> Self:
@@ -169,6 +179,14 @@ class Controller:
 
     async def run(self) -> None:
         """Work until `shut_down`; then return when what is in work has ended."""
+        self._running = True
+        try:
+            await self._run()
+        finally:
+            self._running = False
+            self._ended.set()
+
+    async def _run(self) -> None:
         async with anyio.create_task_group() as helpers:
             helpers.start_soon(self._queue.run)
             helpers.start_soon(self._watch_deadlines)
@@ -182,6 +200,21 @@ class Controller:
     def shut_down(self) -> None:
         """Start nothing more."""
         self._queue.shut_down()
+
+    async def close(self) -> None:
+        """Hear of no more changes, start nothing more, and return when what is in work has ended, or its deadline has."""
+        for informer, handler in self._handlers:
+            informer.remove_handler(handler)
+        self._handlers.clear()
+        self.shut_down()
+        if self._running:
+            await self._ended.wait()
+        for name in _GAUGES:
+            self._services.metrics.gauge(name, "", ("controller",)).remove(self.name)
+
+    def _handle(self, informer: Informer, handler: Handler) -> None:
+        self._handlers.append((informer, handler))
+        informer.add_handler(handler)
 
     async def _work(self) -> None:
         while True:
@@ -359,12 +392,13 @@ class Controller:
             "kastra_controller_reconcile_seconds", "Duration of reconciles.", ("controller",)
         )
         queue = self._queue
-        for name, text, number in (
-            ("kastra_workqueue_depth", "Requests that wait.", lambda: len(queue)),
-            ("kastra_workqueue_in_work", "Requests being reconciled.", lambda: queue.in_work),
-            ("kastra_workqueue_adds", "Requests accepted so far.", lambda: queue.adds),
-            ("kastra_workqueue_retries", "Requests retried with backoff so far.", lambda: queue.retries),
-        ):
+        numbers: tuple[Callable[[], float], ...] = (
+            lambda: len(queue),
+            lambda: queue.in_work,
+            lambda: queue.adds,
+            lambda: queue.retries,
+        )
+        for (name, text), number in zip(_GAUGES.items(), numbers, strict=True):
             metrics.gauge(name, text, ("controller",)).follow(number, self.name)
 
 

@@ -123,6 +123,11 @@ class Indexer:
             for object_name, obj in objects.items():
                 index.update(name, (namespace, object_name), None, obj.unparsed())
 
+    def replace_index(self, name: str, function: IndexFunction, unchanged: Unchanged | None = None) -> None:
+        """As `add_index`, but another function may have that name so far."""
+        self._indices.pop(name, None)
+        self.add_index(name, function, unchanged)
+
     def has_index(self, name: str) -> bool:
         """Whether there is an index of that name."""
         return name in self._indices

@@ -11,7 +11,7 @@ Source: controller-runtime's pkg/manager. Read next: `kastra.runtime.controller`
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -233,6 +233,35 @@ class Manager:
         for topic, event_map in spec.sources.items():
             made.source(topic, event_map)
         return made
+
+    @property
+    def controllers(self) -> Sequence[str]:
+        """The names of all controllers, in the order in which they were added."""
+        return tuple(self._controllers)
+
+    async def remove(self, name: str) -> None:
+        """Take a controller away, and return when what it has in work has ended. Objects stay as they are.
+
+        Raises:
+            KeyError: there is no controller of that name.
+        """
+        await self._controllers[name].close()
+        del self._controllers[name]
+        self._progressed()
+
+    async def replace(self, spec: ControllerSpec[Any]) -> Controller:
+        """Bring a described controller to life in the place of the one of that name, if there is one.
+
+        Nothing that waited is lost: the new one looks at every object of its kind.
+        """
+        if spec.name in self._controllers:
+            await self.remove(spec.name)
+        self._views.replace(spec.view)
+        indexer = self._cache.informer(spec.kind).indexer
+        if indexer.has_index(INDEX):
+            # What the objects refer to is for the new view to say, to whoever asks.
+            indexer.replace_index(INDEX, reference_index(spec.view, self._client.scheme), references_unchanged)
+        return self.add(spec)
 
     def use(self, discovered: Discovered) -> None:
         """Take over what discovery found: views first, since controllers ask for them."""

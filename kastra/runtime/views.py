@@ -57,6 +57,10 @@ class Views:
                 f"{view.__module__}.{view.__qualname__}; remove one or declare another kind"
             )
 
+    def replace(self, view: type[TypedView]) -> None:
+        """Have a kind read by another class from now on."""
+        self._by_kind[(view.api_group, view.api_kind)] = view
+
     def __iter__(self) -> Iterator[type[TypedView]]:
         return iter(tuple(self._by_kind.values()))
 

@@ -1,12 +1,14 @@
 """A Manager starts what it is given in order, knows when nothing is left to do, and stops gracefully."""
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from kastra.api.errors import ServiceUnavailable
 from kastra.api.meta import ObjectRef
+from kastra.api.types import Reference
 from kastra.runtime import (
     Context,
     Election,
@@ -15,6 +17,7 @@ from kastra.runtime import (
     Request,
     Result,
     UnresolvedReferences,
+    View,
     controller,
     discover,
 )
@@ -134,6 +137,91 @@ async def test_a_controller_added_while_running_begins_at_once() -> None:
         env.manager.controller("Tool", counting)
         await env.settle()
     assert counting.seen == ["t"]
+
+
+async def test_a_removed_controller_hears_of_nothing_more() -> None:
+    env, counting = Env(), Counting()
+    env.manager.controller("Agent", counting)
+    async with running(env):
+        await env.client.create(manifest("Agent", "a"))
+        await env.settle()
+        await env.manager.remove("agent")
+        await env.client.create(manifest("Agent", "b"))
+        await env.settle()
+    assert (counting.seen, env.manager.controllers) == (["a"], ())
+    assert "kastra_workqueue_depth{" not in env.manager.metrics.render().decode()
+
+
+async def test_a_controller_that_is_removed_may_end_what_it_has_in_work() -> None:
+    env, begun, go_on, ended = Env(), anyio.Event(), anyio.Event(), anyio.Event()
+
+    class Slow:
+        async def reconcile(self, request: Request) -> Result:
+            begun.set()
+            await go_on.wait()
+            ended.set()
+            return Result()
+
+    env.manager.controller("Agent", Slow())
+    async with running(env):
+        await env.client.create(manifest("Agent", "a"))
+        await begun.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(env.manager.remove, "agent")
+            await anyio.wait_all_tasks_blocked()
+            assert env.manager.controllers == ("agent",)
+            go_on.set()
+        assert ended.is_set()
+
+
+async def test_a_replaced_controller_looks_at_everything_with_the_new_function() -> None:
+    env, seen = Env(), list[str]()
+
+    @controller(AgentView, name="agents")
+    async def before(agent: AgentView, ctx: Context) -> None:
+        raise RuntimeError("has a mistake")
+
+    @controller(AgentView, name="agents")
+    async def after(agent: AgentView, ctx: Context) -> None:
+        seen.append(agent.metadata.name)
+
+    env.manager.add(before)
+    async with running(env):
+        for name in ("a", "b"):
+            await env.client.create(manifest("Agent", name))
+        await env.settle()
+        await env.manager.replace(after)
+        await env.settle()
+    assert sorted(seen) == ["a", "b"]
+
+
+async def test_a_replaced_view_reads_references_anew() -> None:
+    env, seen = Env(), list[str]()
+
+    class Agent(View, kind=AgentView.api_kind, group=AgentView.api_group):
+        spec: dict[str, Any]
+
+        def references(self) -> list[Reference]:
+            return [Reference("spec.helper", "Tool", self.spec.get("helper"))]
+
+    @controller(AgentView, watches=["Tool"])
+    async def before(agent: AgentView, ctx: Context) -> None: ...
+
+    @controller(Agent, watches=["Tool"])
+    async def after(agent: Agent, ctx: Context) -> None:
+        seen.append(agent.metadata.name)
+
+    env.manager.add(before)
+    async with running(env):
+        await env.client.create(manifest("Tool", "t"))
+        await env.client.create(manifest("Agent", "a", spec={"helper": "t"}))
+        await env.settle()
+        await env.manager.replace(after)
+        await env.settle()
+        seen.clear()
+        await env.client.patch(ObjectRef("Tool", "t", "default"), {"spec": {"secret": "s"}})
+        await env.settle()
+    assert seen == ["a"]
 
 
 async def test_objects_of_a_kind_that_is_defined_while_running_are_found_without_waiting() -> None:
