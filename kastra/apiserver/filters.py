@@ -8,7 +8,6 @@ Source: apiserver/pkg/server/filters. Read next: `kastra.apiserver.http.server`.
 
 import logging
 import re
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import anyio
 
 from kastra.api.durations import parse_duration
 from kastra.api.errors import BadRequest, Forbidden, InternalError, ServerTimeout, StatusError, TooManyRequests
+from kastra.api.uids import new_uid
 from kastra.clock import Clock
 
 from .authentication import Authenticator
@@ -84,7 +84,7 @@ class Filters:
     async def handle(self, request: Request) -> Response:
         """Serve a request; whatever happens, there is a response. Raises Disconnected."""
         sent = request.headers.get(b"audit-id", b"")
-        request.id = sent.decode() if _ID.fullmatch(sent) else str(uuid.uuid4())
+        request.id = sent.decode() if _ID.fullmatch(sent) else new_uid()
         begun = self._clock.monotonic()
         self._in_flight += 1
         try:

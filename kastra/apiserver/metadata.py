@@ -7,7 +7,6 @@ Source: apiserver/pkg/registry/rest (create.go, update.go), apimachinery/pkg/api
 Read next: `kastra.apiserver.registry`, which calls these in order.
 """
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +15,7 @@ from kastra.api.errors import FORBIDDEN, INVALID, REQUIRED, TOO_LONG, BadRequest
 from kastra.api.names import name_problems
 from kastra.api.scheme import Resource
 from kastra.api.selectors import label_key_problems, label_value_problem
+from kastra.api.uids import new_uid
 from kastra.api.values import equal
 from kastra.clock import parse_rfc3339, rfc3339
 
@@ -174,7 +174,7 @@ def prepare_create(obj: dict[str, Any], resource: Resource, now: datetime) -> No
         raise BadRequest("resourceVersion should not be set on objects to be created")
     for name in ("selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
         metadata.pop(name, None)
-    metadata["uid"] = str(uuid.uuid4())
+    metadata["uid"] = new_uid()
     metadata["creationTimestamp"] = rfc3339(now)
     if resource.has_generation:
         metadata["generation"] = 1

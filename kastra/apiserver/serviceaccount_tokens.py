@@ -6,7 +6,6 @@ isn't expired and the very ServiceAccount that it names, by uid, exists. So dele
 Source: RFC 7519, RFC 8037; KEP-1205 (bound service account tokens). Read next: `kastra.apiserver.authentication`.
 """
 
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import orjson
 
 from kastra.api.errors import INVALID as INVALID_VALUE
 from kastra.api.errors import BadRequest, Cause, NotFound, invalid
+from kastra.api.uids import new_uid
 from kastra.clock import Clock, rfc3339
 from kastra.store.interface import Key, Storage
 
@@ -84,7 +84,7 @@ class ServiceAccountTokens:
             "iat": int(now.timestamp()),
             "nbf": int(now.timestamp()),
             "exp": int(expires.timestamp()),
-            "jti": str(uuid.uuid4()),
+            "jti": new_uid(),
             _CLAIM: {"namespace": namespace, "serviceaccount": {"name": name, "uid": account["metadata"]["uid"]}},
         }
         token = jwt.encode(claims, self._key, algorithm=_ALGORITHM)

@@ -7,7 +7,6 @@ Read next: `kastra.apiserver.dynamic.webhooks`.
 
 import base64
 import binascii
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import orjson
 from kastra.api.errors import BadRequest, StatusError, from_status
 from kastra.api.patch import apply_json_patch
 from kastra.api.strict import decode
+from kastra.api.uids import new_uid
 from kastra.apiserver.admission import Attributes, Operation
 from kastra.apiserver.served import Served
 
@@ -49,7 +49,7 @@ async def request_of(attributes: Attributes, served: Served) -> dict[str, Any]:
     """The `request` of an AdmissionReview, with the objects in the version of `served`."""
     resource, asked, user = served.resource, attributes.resource, attributes.user
     request: dict[str, Any] = {
-        "uid": str(uuid.uuid4()),
+        "uid": new_uid(),
         "kind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
         "resource": {"group": resource.group, "version": resource.version, "resource": resource.plural},
         "requestKind": {"group": asked.group, "version": asked.version, "kind": asked.kind},

@@ -21,7 +21,10 @@ WORKFLOW = {
     "apiVersion": "mastra.ai/v1",
     "kind": "Workflow",
     "metadata": {"name": "greet"},
-    "spec": {"steps": [{"id": "hello", "set": {"text": "hello"}}], "output": {"said": "${{ steps.hello.output.text }}"}},
+    "spec": {
+        "steps": [{"id": "hello", "set": {"text": "hello"}}],
+        "output": {"said": "${{ steps.hello.output.text }}"},
+    },
 }
 RUN = {
     "apiVersion": "mastra.ai/v1",
