@@ -1,10 +1,11 @@
 # Kastra's everyday verbs. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
+FUZZ ?= 5000
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install lint format type test crash bench clean
+.PHONY: help demo install lint format type test crash security fuzz bench clean
 
 help: ## List these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
@@ -44,6 +45,12 @@ test: $(VENV)/dev.stamp ## Set up and run the test suite
 
 crash: $(VENV)/dev.stamp ## kill -9, power loss and disk faults at every point
 	$(BIN)/python -m pytest tests/crash --crash=full -q
+
+security: $(VENV)/dev.stamp ## Hostile input of all sorts, at full volume
+	KASTRA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/security --crash=full -q -n auto --dist worksteal
+
+fuzz: $(VENV)/dev.stamp ## Wrong requests by the ten thousand (FUZZ=50000 for more of each)
+	KASTRA_FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest tests/security/test_fuzzed_*.py tests/security/test_published_openapi.py -q -n auto --dist worksteal
 
 bench: $(VENV)/dev.stamp ## Measure, and compare with the targets
 	$(BIN)/python -m bench

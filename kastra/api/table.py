@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from kastra.clock import parse_rfc3339
 
-from .jsonpath import compile_path
+from .jsonpath import JSONPathError, compile_path
 from .jsonpath_template import to_text
 from .object import Object
 from .scheme import PrinterColumn
@@ -54,6 +54,7 @@ def table(
     remaining: int | None = None,
     include_object: IncludeObject = "Metadata",
     with_definitions: bool = True,
+    values: Callable[[Mapping[str, Any]], Sequence[Any]] | None = None,
 ) -> dict[str, Any]:
     """A metav1 Table of `objects`. Rows share parts with the objects; encode it, don't change it.
 
@@ -66,17 +67,23 @@ def table(
         remaining: how many objects follow; None when unknown.
         include_object: what each row carries of its object.
         with_definitions: whether to send the head; a watch sends it only once.
+        values: gives what the columns show of an object, dates as they are stored, for kinds whose columns no path can
+            tell; None to follow the paths.
 
-    Raises:
-        JSONPathError: a column's path is broken.
+    A column whose path can't be read is empty: one mistake in a definition must not hide its objects.
     """
-    cells = [_cell(column.type, column.json_path) for column in columns or (AGE,)]
+    cells = [_cell(column.type, column.json_path) for column in columns or (AGE,)] if values is None else []
     rows = []
     for each in objects:
         data = each.data if isinstance(each, Object) else each
         row: dict[str, Any] = {
             "cells": [(data.get("metadata") or {}).get("name"), *(cell(data, now) for cell in cells)]
         }
+        if values is not None:
+            row["cells"] += [
+                _age(value, now) if column.type == "date" else value
+                for column, value in zip(columns, values(data), strict=True)
+            ]
         if include_object == "Object":
             row["object"] = data
         elif include_object == "Metadata":
@@ -104,7 +111,11 @@ def partial_metadata(data: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=1024)
 def _cell(type_: str, path: str) -> Callable[[Mapping[str, Any], datetime], Any]:
     """A function from an object and the time to the cell of a column. Cached: the same few columns are asked for again."""
-    find: Callable[[Any], Any] = compile_path(path)
+    find: Callable[[Any], Any]
+    try:
+        find = compile_path(path)
+    except JSONPathError:
+        return lambda data, now: None
     if type_ == "date":
         return lambda data, now: _age(find(data), now)
     convert: Callable[[Any], Any] = _CONVERT.get(type_, _string)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kastra.api.errors import FORBIDDEN, INVALID, NOT_SUPPORTED, REQUIRED, Cause
+from kastra.api.jsonpath import JSONPathError, compile_path
 from kastra.api.meta import is_dns_label, is_dns_subdomain
 
 from .webhookcall import client_config_causes
@@ -151,6 +152,11 @@ def _column_causes(column: Mapping[str, Any], path: str) -> list[Cause]:
     elif json_path[0] not in ".[":
         why = f'Invalid value: "{json_path}": must be a json path starting with . or ['
         causes.append(Cause(INVALID, why, f"{path}.jsonPath"))
+    else:
+        try:
+            compile_path(json_path)
+        except JSONPathError as error:
+            causes.append(Cause(INVALID, f'Invalid value: "{json_path}": {error}', f"{path}.jsonPath"))
     return causes
 
 

@@ -111,10 +111,11 @@ def set_scale(obj: dict[str, Any], scale: Mapping[str, Any], resource: Resource)
     """Write a Scale's `spec.replicas` (and its resourceVersion, if it has one) into the object.
 
     Raises:
-        Invalid: the replicas are no whole number of 0 or more.
+        Invalid: the replicas are no whole number of 0 or more, or spec or metadata are no objects.
     """
     assert resource.scale is not None
-    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    spec, metadata = (_map(obj, scale, name) for name in ("spec", "metadata"))
+    replicas = spec.get("replicas", 0)
     if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise _bad_scale(obj, Cause(TYPE_INVALID, "Invalid value: must be an integer", "spec.replicas"))
     if replicas < 0:
@@ -128,10 +129,16 @@ def set_scale(obj: dict[str, Any], scale: Mapping[str, Any], resource: Resource)
         place[key] = dict(inner) if isinstance(inner, dict) else {}
         place = place[key]
     place[last] = replicas
-    metadata = scale.get("metadata") or {}
     for name in ("resourceVersion", "uid"):
         if metadata.get(name):
             obj["metadata"][name] = metadata[name]
+
+
+def _map(obj: Mapping[str, Any], scale: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = scale.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise _bad_scale(obj, Cause(TYPE_INVALID, "Invalid value: must be an object", name))
+    return value
 
 
 def _bad_scale(obj: Mapping[str, Any], cause: Cause) -> Invalid:

@@ -334,7 +334,10 @@ def _narrowed(new: dict[str, Any], old: dict[str, Any], served: Served, subresou
     if subresource == "status":
         new = metadata.only_status(new, old, with_metadata=served.strategy.status_writes_metadata)
     elif subresource == "finalize":
-        finalizers = (new.get("spec") or {}).get("finalizers") or []
+        spec = new.get("spec") or {}
+        if not isinstance(spec, dict):
+            raise BadRequest("spec must be an object")
+        finalizers = spec.get("finalizers") or []
         new = {**old, "metadata": dict(old["metadata"]), "spec": {**(old.get("spec") or {}), "finalizers": finalizers}}
     elif served.resource.has_status:
         metadata.keep_status(new, old)

@@ -11,6 +11,7 @@ Stopping ends watches cleanly, lets running requests finish, then controllers, t
 import ipaddress
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from typing import Any
 import anyio
 import uvicorn
 
-from kastra.apiserver.authentication import Anybody, TokenAuthenticator
+from kastra.apiserver.authentication import Anybody, Authenticator, TokenAuthenticator, learning_from_reviews
+from kastra.apiserver.client_certificates import CertificateAuthenticator
 from kastra.apiserver.filters import Limits
 from kastra.apiserver.http.server import Application
+from kastra.apiserver.oidc import OIDCTokens
 from kastra.apiserver.rbac_authorizer import RBACAuthorizer
 from kastra.apiserver.rbac_defaults import ensure_default_roles
 from kastra.apiserver.rbac_escalation import EscalationPolicy
@@ -34,8 +37,11 @@ from kastra.sql.owner import Endpoint, remove_endpoint, write_endpoint
 from kastra.telemetry import register_secret
 
 from .access import ADMIN, UserFile, administrator, write_kubeconfig
-from .certificates import certificates, given_certificates, signing_key
-from .composition import compose
+from .certificates import certificates, client_authorities, given_certificates, signing_key
+from .composition import compose, outbound_policy
+from .identity import openid
+from .peers import PeerProtocol
+from .slow_clients import PatientProtocol, notice_dead_peers
 
 DEFAULT_LISTEN = Settings().listen
 _KEEP_ALIVE = 120
@@ -86,6 +92,10 @@ class Serving:
     url: str
     insecure_url: str
     kubeconfig: Path
+
+
+class _SecureProtocol(PatientProtocol, PeerProtocol):
+    """A connection over TLS."""
 
 
 class _Server(uvicorn.Server):
@@ -141,7 +151,8 @@ async def serving(
     with ExitStack() as sockets:
         secure_socket = sockets.enter_context(_bind(listen, "--listen"))
         insecure_socket = sockets.enter_context(_bind(insecure, "--insecure-http")) if insecure is not None else None
-        async with compose(settings) as parts:
+        composed = compose(settings, controllers=settings.serve_controllers)
+        async with composed as parts, openid(settings, outbound_policy(settings), parts.clock) as provider:
             given = settings.tls_cert or settings.tls_key
             files = (
                 given_certificates(settings.data, settings.tls_cert, settings.tls_key)
@@ -151,10 +162,18 @@ async def serving(
             token = administrator(settings.data)
             register_secret(token)
             registry = parts.api.registry
-            authenticator = await _guard(registry, settings.data, parts.clock)
+            authenticator = await _guard(registry, settings.data, parts.clock, provider)
             metrics = parts.manager.metrics if parts.manager is not None else None
+            limits = limits or Limits(watches_per_user=settings.watches_per_user)
             applications = [Application(registry, authenticator, limits=limits, metrics=metrics)]
-            tls = {"ssl_certfile": files.certificate, "ssl_keyfile": files.key}
+            tls = {
+                "ssl_certfile": files.certificate,
+                "ssl_keyfile": files.key,
+                "ssl_ca_certs": client_authorities(settings.data, settings.client_ca, parts.clock),
+                # Whoever shows no certificate is asked for a token; one of somebody unknown ends the connection.
+                "ssl_cert_reqs": ssl.CERT_OPTIONAL,
+                "http": _SecureProtocol,
+            }
             servers = [(_server(applications[0], settings, **tls), secure_socket)]
             if insecure_socket is not None:
                 open_to_all = Application(registry, Anybody(ADMIN), limits=limits, metrics=metrics, local=True)
@@ -178,22 +197,23 @@ async def serving(
                         server.should_exit = True
 
 
-async def _guard(registry: Registry, data: Path, clock: Clock) -> TokenAuthenticator:
+async def _guard(registry: Registry, data: Path, clock: Clock, provider: OIDCTokens | None) -> Authenticator:
     """Let a registry know users and what they may do; returns what recognises them."""
     accounts = ServiceAccountTokens(signing_key(data), registry.storage, clock)
-    authenticator = TokenAuthenticator((), UserFile(data, clock), accounts)
-    registry.token_issuer, registry.token_reader = accounts, authenticator
+    others = (provider,) if provider is not None else ()
+    tokens = TokenAuthenticator((), UserFile(data, clock), accounts, *others)
+    registry.token_issuer, registry.token_reader = accounts, tokens
+    registry.admission.policies.append(learning_from_reviews(tokens))
     authorizer = RBACAuthorizer(registry.storage)
     await ensure_default_roles(registry)
     registry.authorizer = authorizer
     registry.admission.policies.append(EscalationPolicy(authorizer))
-    return authenticator
+    return CertificateAuthenticator(tokens, clock)
 
 
 def _server(application: Application, settings: Settings, **tls: Any) -> _Server:
     config = uvicorn.Config(
         application,
-        http="httptools",
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -204,7 +224,7 @@ def _server(application: Application, settings: Settings, **tls: Any) -> _Server
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
-        **tls,
+        **{"http": PatientProtocol, **tls},
     )
     return _Server(config)
 
@@ -215,6 +235,7 @@ def _bind(address: Address, option: str) -> Iterator[socket.socket]:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        notice_dead_peers(bound)
         try:
             bound.bind((address.host, address.port))
         except OSError as error:

@@ -16,9 +16,10 @@ from .layout import Layout, one_line
 
 if TYPE_CHECKING:
     from kastra.api.object import Object
-    from kastra.api.scheme import Resource
+    from kastra.api.scheme import PrinterColumn, Resource
 
 _NONE = "<none>"
+_BUILTIN_GROUPS = frozenset({"", "coordination.k8s.io", "rbac.authorization.k8s.io"})
 
 
 class TablePrinter(Protocol):
@@ -62,7 +63,8 @@ class KindTables:
         from kastra.api.table import table
 
         options = self._options
-        made = table(objects, resource.columns, now=self._now(), include_object="None")
+        columns, values = _builtin(resource)
+        made = table(objects, columns, now=self._now(), include_object="None", values=values)
         shown = [
             index
             for index, column in enumerate(made["columnDefinitions"])
@@ -130,6 +132,21 @@ class CustomColumns:
             found = (query(obj.data) for query in self._queries)
             rows.append([one_line(",".join(map(to_text, values))) if values else _NONE for values in found])
         return self._layout.lines(rows)
+
+
+def _builtin(
+    resource: "Resource",
+) -> "tuple[Sequence[PrinterColumn], Callable[[Mapping[str, Any]], Sequence[Any]] | None]":
+    """The columns of a kind, and what gives their values where paths can't: the number of a ConfigMap's keys, say."""
+    if resource.group not in _BUILTIN_GROUPS:
+        return resource.columns, None
+    from kastra.apiserver.builtin import BUILTINS
+
+    for known, strategy in BUILTINS:
+        if known.group_resource == resource.group_resource and strategy.cells({"metadata": {}}) is not None:
+            found = strategy.cells
+            return known.columns, lambda data, cells=found: cells(data) or ()
+    return resource.columns, None
 
 
 def labels_text(labels: Mapping[str, str]) -> str:

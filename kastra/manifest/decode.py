@@ -17,7 +17,7 @@ import yaml
 
 from kastra.api.values import copy
 
-from .json import JSONScanner
+from .json import SHOWN_PATH, JSONScanner
 from .position import START, Mark, PathTuple, Positions, RawPlace, format_path
 from .scalars import NotResolved, resolve_plain
 
@@ -41,6 +41,15 @@ class DecodeError(ValueError):
         self.message = message
         self.line, self.column = mark
         self.path = format_path(path)
+
+
+class DuplicateKey(DecodeError):
+    """A key stands twice in a mapping. `key` is the key, `first` the line where it stood before."""
+
+    def __init__(self, key: str, first: int, mark: _Start, path: PathTuple) -> None:
+        super().__init__(f'key "{key}" stands twice (first on line {first})', mark, path)
+        self.key = key
+        self.first = first
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +132,21 @@ def _documents(text: str) -> Iterator[Document]:
             if value is not None:
                 yield Document(value, Positions(builder.places), tuple(builder.warnings))
     except yaml.YAMLError as error:
-        _refuse(error)
+        _refuse(error, text)
     finally:
         parser.dispose()
 
 
-def _refuse(error: yaml.YAMLError) -> NoReturn:
+def _refuse(error: yaml.YAMLError, text: str) -> NoReturn:
     if isinstance(error, yaml.MarkedYAMLError):
         where = error.problem_mark or error.context_mark
         problem = ", ".join(filter(None, (error.context, error.problem))) or "malformed YAML"
         raise DecodeError(problem, _mark(where)) from None
     if isinstance(error, yaml.reader.ReaderError):
-        raise DecodeError(f"character {error.character!r} is not allowed in YAML: {error.reason}") from None
+        # libyaml counts bytes.
+        before = text.encode()[: error.position].decode(errors="ignore")
+        mark = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise DecodeError(f"character U+{error.character:04X} is not allowed in YAML: {error.reason}", mark) from None
     raise DecodeError(str(error)) from None
 
 
@@ -160,7 +172,7 @@ class _Builder:
         here = (start.line + 1, start.column + 1)
         at = key or here
         if depth > MAX_DEPTH:
-            raise DecodeError(f"nested more than {MAX_DEPTH} levels deep", here, path)
+            raise DecodeError(f"nested more than {MAX_DEPTH} levels deep", here, path[:SHOWN_PATH])
         if kind is yaml.AliasEvent:
             name = event.anchor or ""
             self.places[path] = (at[0], at[1], here[0], here[1], len(name) + 1)
@@ -196,7 +208,9 @@ class _Builder:
         if anchor is None:
             raise DecodeError(f"alias *{name} stands inside its own anchor", mark, path)
         if depth + anchor.height - 1 > MAX_DEPTH:
-            raise DecodeError(f"nested more than {MAX_DEPTH} levels deep through alias *{name}", mark, path)
+            raise DecodeError(
+                f"nested more than {MAX_DEPTH} levels deep through alias *{name}", mark, path[:SHOWN_PATH]
+            )
         self.budget.charge(anchor.nodes, mark, path)
         # Copied, not shared: admission changes objects in place.
         return copy(anchor.value), anchor.height
@@ -240,7 +254,7 @@ class _Builder:
                 raise DecodeError("a key must be a scalar, not a list or mapping", mark, path)
             here = (*path, key)
             if key in mapping:
-                raise DecodeError(f'key "{key}" stands twice (first on line {self.places[here][0]})', mark, here)
+                raise DuplicateKey(key, self.places[here][0], mark, here)
             mapping[key], below = self.node(here, depth + 1, mark)
             if below > height:
                 height = below

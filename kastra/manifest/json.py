@@ -16,6 +16,8 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _LITERALS = {"true": True, "false": False, "null": None}
 _LITERAL = re.compile("true|false|null")
 _MAX_NUMBER = 400
+SHOWN_PATH = 4
+"""Parts of a field's path that are worth showing where what is wrong is that there are too many."""
 
 
 class JSONScanner:
@@ -67,7 +69,7 @@ class JSONScanner:
 
     def _value(self, index: int, path: PathTuple, depth: int, key: int) -> tuple[Any, int]:
         if depth > self._max_depth:
-            raise self._fail(f"nested more than {self._max_depth} levels deep", index, path)
+            raise self._fail(f"nested more than {self._max_depth} levels deep", index, path[:SHOWN_PATH])
         self._nodes += 1
         if self._nodes > self._max_nodes:
             raise self._fail(f"more than {self._max_nodes:,} values", index, path)

@@ -21,7 +21,7 @@ from kastra.api.meta import ObjectRef
 
 from .decode import MAX_BYTES, DecodeError, DecodeWarning, Document, decode, looks_like_json
 from .legacy import convert_definition, is_old_definition
-from .position import START, Mark, Positions, parse_path
+from .position import NOWHERE, Mark, Positions, parse_path
 from .problem import Problem
 
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -130,7 +130,7 @@ def load(paths: Iterable[str | Path], *, stdin: BinaryIO | None = None, strict_y
             files = _files(loaded, path)
         except OSError as error:
             # A name that is too long, or a folder that may not be read.
-            loaded.problems.append(Problem("error", path, START, "", error.strerror or str(error)))
+            loaded.problems.append(Problem("error", path, NOWHERE, "", error.strerror or str(error)))
             continue
         for file in files:
             resolved = file.resolve()
@@ -142,7 +142,7 @@ def load(paths: Iterable[str | Path], *, stdin: BinaryIO | None = None, strict_y
                     # Pipes and devices have no size to be asked for, and may have no end.
                     data = opened.read(MAX_BYTES + 1)
             except OSError as error:
-                loaded.problems.append(Problem("error", str(file), START, "", error.strerror or str(error)))
+                loaded.problems.append(Problem("error", str(file), NOWHERE, "", error.strerror or str(error)))
             else:
                 _read(loaded, str(file), data, file.suffix == ".json", strict_yaml)
     _refuse_repeats(loaded)
@@ -165,11 +165,11 @@ def _files(loaded: Loaded, path: str) -> Sequence[Path]:
             # A folder may come from strangers, and what its links lead to would be quoted in messages.
             files.remove(file)
             what = "link that leads out of the folder; name the file itself to load it"
-            loaded.problems.append(Problem("error", str(file), START, "", what))
+            loaded.problems.append(Problem("error", str(file), NOWHERE, "", what))
             loaded.files.append(str(file))
         if not files and not loaded.problems:
             loaded.problems.append(
-                Problem("error", path, START, "", f"folder has no manifests ({', '.join(_SUFFIXES)})")
+                Problem("error", path, NOWHERE, "", f"folder has no manifests ({', '.join(_SUFFIXES)})")
             )
         return files
     if place.exists():
@@ -178,7 +178,7 @@ def _files(loaded: Loaded, path: str) -> Sequence[Path]:
     found = [file for match in matches for file in ([Path(match)] if Path(match).is_file() else _files(loaded, match))]
     if not found:
         what = "pattern matches nothing" if glob.has_magic(path) else "no such file or folder"
-        loaded.problems.append(Problem("error", path, START, "", what))
+        loaded.problems.append(Problem("error", path, NOWHERE, "", what))
     return found
 
 

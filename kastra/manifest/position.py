@@ -24,6 +24,9 @@ class Mark(NamedTuple):
 START = Mark(1, 1)
 """Where a file begins: the place of what has no better one."""
 
+NOWHERE = Mark(0, 0)
+"""The place of what isn't in a file: that there is none, say."""
+
 
 class Place(NamedTuple):
     """Where a field stands: its key (the value itself for list items and the document) and its value."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .position import START, Mark
+from .position import NOWHERE, START, Mark
 
 _RED, _YELLOW, _BOLD, _DIM, _END = "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 _LINE_LIMIT = 200
@@ -28,7 +28,7 @@ class Problem:
 
     Args:
         file: as the user named it; `-` for standard input.
-        mark: where the field's key stands.
+        mark: where the field's key stands; `NOWHERE` for what isn't about a place in the file.
         field: Kubernetes field path; empty for the whole document.
         line: the text of the source line that `caret` is on; empty when unknown.
         caret: the place to underline, usually the value.
@@ -47,7 +47,7 @@ class Problem:
     suggestion: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.mark.line}:{self.mark.column}"
+        where = f"{self.file}:{self.mark.line}:{self.mark.column}" if self.mark != NOWHERE else f"{self.file}:"
         field = self.field if len(self.field) <= _PATH_LIMIT else self.field[:_PATH_LIMIT] + "…"
         return f"{where} {self.severity} {field + ': ' if field else ''}{self.message}"
 

@@ -200,7 +200,10 @@ def _check_map(items: Mapping[str, Any], keys: Any, path: str) -> list[Cause]:
     causes = []
     if len(set(keys)) != len(keys):
         causes.append(schema_invalid(where, list(keys), "must not contain duplicate entries"))
-    properties = items.get("properties") or {}
+    # The schema of the items is looked at by itself, types and all; here may still be anything.
+    properties, required = items.get("properties"), items.get("required")
+    properties = properties if isinstance(properties, Mapping) else {}
+    required = required if isinstance(required, list | tuple) else ()
     for key in dict.fromkeys(keys):
         place, schema = f"{path}.items.properties[{key}]", properties.get(key)
         if not isinstance(schema, Mapping):
@@ -208,10 +211,10 @@ def _check_map(items: Mapping[str, Any], keys: Any, path: str) -> list[Cause]:
                 schema_invalid(where, list(keys), f"entries must all be names of item properties; {key} is none")
             )
             continue
-        if schema.get("type") in {"array", "object"}:
+        if schema.get("type") in ("array", "object"):
             detail = "must be a scalar type if parent array's x-kubernetes-list-type is map"
             causes.append(schema_invalid(f"{place}.type", schema["type"], detail))
-        if schema.get("default") is None and key not in (items.get("required") or ()):
+        if schema.get("default") is None and key not in required:
             detail = (
                 "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
             )

@@ -158,7 +158,7 @@ class _Compiler:
             detail = "may not be set if oldSelf is not used in rule"
             self.causes.append(schema_invalid(f"{path}.optionalOldSelf", True, detail))
             return None
-        text, message = raw["rule"].strip(), raw.get("message", "").strip()
+        text, message = raw["rule"].strip(), (raw.get("message") or "").strip()
         reason = raw.get("reason") or INVALID
         return _Rule(program, text, message, expression, reason, segments, transition, optional)
 

@@ -187,7 +187,7 @@ def definitions(resources: Iterable[Resource]) -> dict[str, Any]:
 
 
 def _definition(resource: Resource) -> dict[str, Any]:
-    schema = dict(resource.schema or {"x-kubernetes-preserve-unknown-fields": True})
+    schema = _without_nulls(resource.schema or {"x-kubernetes-preserve-unknown-fields": True})
     schema["type"] = "object"
     schema["properties"] = {
         "apiVersion": _text(_API_VERSION),
@@ -197,6 +197,28 @@ def _definition(resource: Resource) -> dict[str, Any]:
     }
     schema[GVK] = [_gvk(resource)]
     return schema
+
+
+_VALUES = frozenset({"default", "enum", "example"})
+
+
+def _without_nulls(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema without keywords that are null, which is the same as absent to the server and not to readers."""
+    out: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if value is None:
+            continue
+        if keyword in _VALUES:
+            out[keyword] = value
+        elif keyword == "properties":
+            out[keyword] = {name: _without_nulls(inner) for name, inner in value.items()}
+        elif isinstance(value, Mapping):
+            out[keyword] = _without_nulls(value)
+        elif isinstance(value, list | tuple):
+            out[keyword] = [_without_nulls(item) if isinstance(item, Mapping) else item for item in value]
+        else:
+            out[keyword] = value
+    return out
 
 
 def _gvk(resource: Resource) -> dict[str, str]:

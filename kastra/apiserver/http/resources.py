@@ -17,7 +17,7 @@ from kastra.api.object import Object
 from kastra.apiserver.authorization import access_to, require
 from kastra.apiserver.call import Call
 from kastra.apiserver.deletion import DeleteOptions
-from kastra.apiserver.listing import ListOptions
+from kastra.apiserver.listing import ListOptions, reached
 from kastra.apiserver.registry import APPLY_PATCH, Registry
 from kastra.apiserver.reviews import ReviewStrategy
 from kastra.apiserver.subresources import ConnectSubresource
@@ -28,6 +28,7 @@ from .errors import method_not_allowed
 from .message import Request, Response
 from .negotiation import negotiate
 from .routing import Route
+from .streams import Streams
 from .watch import error_line, watch_response
 
 TOKEN = "token"  # noqa: S105 - the name of a subresource
@@ -36,10 +37,15 @@ _Verb = Callable[[Request, Route], Awaitable[Response]]
 
 
 class Resources:
-    """Serves resources over a registry."""
+    """Serves resources over a registry.
 
-    def __init__(self, registry: Registry) -> None:
+    Args:
+        streams: says whether a user may open one more.
+    """
+
+    def __init__(self, registry: Registry, streams: Streams) -> None:
         self._registry = registry
+        self._streams = streams
         self._collection: Mapping[str, tuple[str, _Verb]] = {
             "GET": ("list", self._list),
             "POST": ("create", self._create),
@@ -102,19 +108,22 @@ class Resources:
     async def _get(self, request: Request, route: Route) -> Response:
         form = negotiate(request.headers.get(b"accept", b""))
         served = self._registry.served(route.resource)
-        found = self._registry.get(route.resource, route.namespace, route.name, route.subresource)
+        found = await self._registry.get(route.resource, route.namespace, route.name, route.subresource)
         if form.kind == "object":
             return Response(body=found.raw)
         include = table.include_object(request.query.get("includeObject", ""))
         return Response(body=table.one(served, found, form, include, self._registry.clock.now(), route.subresource))
 
     async def _list(self, request: Request, route: Route) -> Response:
-        form = negotiate(request.headers.get(b"accept", b""))
+        streamed = request.verb == "watch" and request.flag("sendInitialEvents")
+        form = negotiate(request.headers.get(b"accept", b""), streamed=streamed)
         if request.verb == "watch":
+            self._streams.check(request.user)
             return watch_response(self._registry, request, route, form)
         include = table.include_object(request.query.get("includeObject", ""))
         options = _list_options(request)
-        listed = self._registry.list(route.resource, route.namespace, options)
+        await reached(options, self._registry.storage)
+        listed = await self._registry.list(route.resource, route.namespace, options)
         served = self._registry.served(route.resource)
         return Response(body=table.page(served, listed, form, include, self._registry.clock.now()))
 
@@ -131,6 +140,8 @@ class Resources:
         scale = route.subresource == "scale"
         obj = await bodies.read_object(request, route.resource, call, scale=scale)
         _check_name(obj, route.name)
+        if route.subresource == "finalize" and not isinstance(obj.get("spec") or {}, dict):
+            raise BadRequest("spec must be an object")
         changed = self._registry.update(
             route.resource, route.namespace, route.name, obj, call, subresource=route.subresource
         )
@@ -225,6 +236,8 @@ class Resources:
             body = await bodies.read_json(request)
         elif "follow" in request.query:
             body = {"follow": request.flag("follow")}
+        if connector.verb == "get":
+            self._streams.check(request.user)
         since = request.number("since") if "since" in request.query else None
         records = await self._registry.connect(
             route.resource, route.namespace, route.name, route.subresource, request.user, body, since

@@ -29,6 +29,7 @@ from .negotiation import negotiate
 from .openapi import OpenAPI
 from .resources import Resources
 from .routing import Router
+from .streams import Streams
 
 _log = logging.getLogger("kastra.apiserver")
 _LONGEST_WARNINGS = 4096
@@ -56,7 +57,9 @@ class Application:
             "kastra_apiserver_requests_total", "Requests by verb and status code.", ("verb", "code")
         )
         self._router = Router(registry.scheme)
-        self._resources = Resources(registry)
+        limits = limits or Limits()
+        self._counts = Streams(limits.watches_per_user)
+        self._resources = Resources(registry, self._counts)
         self._discovery = Discovery(registry, self._router)
         self._openapi = OpenAPI(registry, self._router)
         self._authorizer = registry.authorizer
@@ -83,7 +86,8 @@ class Application:
         if response.stream is None:
             await _send(send, response, request.id)
         else:
-            await self._stream(request, response, response.stream, send)
+            with self._counts.counted(request.user):
+                await self._stream(request, response, response.stream, send)
 
     def stop(self) -> None:
         """End all streams, and say at `/readyz` that no more requests should come."""

@@ -57,6 +57,10 @@ async def test_the_resource_has_everything_the_definition_says(client) -> None:
     assert [column.name for column in resource.columns] == ["Age"]
 
 
+def columns(*columns: dict[str, Any]) -> dict[str, Any]:
+    return {"versions": [definition()["spec"]["versions"][0] | {"additionalPrinterColumns": list(columns)}]}
+
+
 def conversion(**webhook: Any) -> dict[str, Any]:
     config = {"clientConfig": {"url": "https://example.com"}, "conversionReviewVersions": ["v1"], **webhook}
     return {"conversion": {"strategy": "Webhook", "webhook": {k: v for k, v in config.items() if v is not None}}}
@@ -74,6 +78,10 @@ def conversion(**webhook: Any) -> dict[str, Any]:
         (conversion(clientConfig=None), "spec.conversion.webhook.clientConfig"),
         (conversion(conversionReviewVersions=["v1beta1"]), "spec.conversion.webhook.conversionReviewVersions"),
         (conversion(clientConfig={"url": "http://a"}), "spec.conversion.webhook.clientConfig.url"),
+        (
+            columns({"name": "A", "type": "string", "jsonPath": "["}),
+            "spec.versions[0].additionalPrinterColumns[0].jsonPath",
+        ),
         ({"preserveUnknownFields": True}, "spec.preserveUnknownFields"),
         ({"versions": [{"name": "v1", "served": True, "storage": True}]}, "spec.versions[0].schema.openAPIV3Schema"),
         ({"names": {"plural": "widgets", "kind": "Widget", "listKind": "Widget"}}, "spec.names.listKind"),

@@ -150,7 +150,7 @@ def test_wrong_use_is_refused_before_anything_is_opened(empty: Kastra, arguments
 def test_a_path_that_is_not_there_is_an_error(empty: Kastra) -> None:
     applied = empty("apply", "-f", "nowhere")
     assert applied.code == 1
-    assert "nowhere:1:1 error no such file or folder" in applied.stderr
+    assert "nowhere: error no such file or folder" in applied.stderr
 
 
 def test_without_recursion_only_the_folder_itself_is_read(empty: Kastra) -> None:

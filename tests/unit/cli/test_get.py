@@ -19,6 +19,15 @@ def test_a_kind_is_a_table_with_the_columns_of_the_kind(kitchen: Kastra) -> None
     assert [columns(line)[0] for line in found.lines[1:]] == ["cook", "waiter"]
 
 
+def test_config_maps_and_secrets_show_how_many_keys_they_have(kitchen: Kastra) -> None:
+    found = kitchen("get", "configmaps,secrets", "-n", "kitchen")
+    maps, secrets = (part.splitlines() for part in found.stdout.split("\n\n"))
+    assert columns(maps[0]) == ["NAME", "DATA", "AGE"]
+    assert columns(maps[1])[:2] == ["configmap/prices", "1"]
+    assert columns(secrets[0]) == ["NAME", "TYPE", "DATA", "AGE"]
+    assert columns(secrets[1])[:3] == ["secret/key", "Opaque", "1"]
+
+
 def test_all_namespaces_have_a_column_of_their_own(kitchen: Kastra) -> None:
     found = kitchen("get", "tools", "-A")
     assert columns(found.lines[0])[:2] == ["NAMESPACE", "NAME"]

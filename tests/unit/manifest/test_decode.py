@@ -161,6 +161,30 @@ def test_sixty_four_levels_are_allowed_and_one_more_is_not(depth: int, json: boo
         assert "nested more than 64 levels" in refusal(text, json=json).message
 
 
+@pytest.mark.parametrize("json", [False, True])
+def test_what_is_nested_too_deeply_is_named_by_its_outer_fields(json: bool) -> None:
+    text = b'{"spec": {"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+    assert refusal(text, json=json).path == "spec.input[0][0]"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "says"),
+    [
+        ("a: \x1bb", (1, 4), "character U+001B is not allowed in YAML: control characters are not allowed"),
+        ("é: x\nb: é\x00", (2, 5), "character U+0000"),
+        ("- 1\n" * 20_000 + "- \x07", (20_001, 3), "character U+0007"),
+        ("\ufeffa: \x7f", (1, 4), "character U+007F"),
+        ("a: \uffff", (1, 4), "character U+FFFF"),
+    ],
+    ids=["escape", "after letters of two bytes", "far down", "after a byte-order mark", "no character"],
+)  # fmt: skip
+def test_a_character_that_yaml_does_not_have_is_shown_by_its_number_at_its_place(
+    text: str, place: tuple[int, int], says: str
+) -> None:
+    error = refusal(text.encode())
+    assert ((error.line, error.column), says in error.message) == (place, True), error.message
+
+
 @pytest.mark.parametrize(
     ("text", "place", "says"),
     [

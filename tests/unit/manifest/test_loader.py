@@ -84,8 +84,8 @@ def test_all_problems_of_all_files_are_reported(tmp_path: Path) -> None:
         "/c.yaml:3:1 error metadata.name: Required value: name or generateName",
         "/d.yaml:1:1 error a manifest must be a mapping with apiVersion, kind and metadata",
         "/e.yaml:3:12 error metadata.name: Invalid value: 1: must be a string; quote it",
-        "/missing.yaml:1:1 error no such file or folder",
-        "/*.nothing:1:1 error pattern matches nothing",
+        "/missing.yaml: error no such file or folder",
+        "/*.nothing: error pattern matches nothing",
     ]
     assert not loaded.manifests
 
