@@ -7,15 +7,14 @@ an answer: a read or write that needs one fails.
 Source: apiextensions-apiserver/pkg/apiserver/conversion (webhook_converter.go). Read next: `kastra.apiserver.served`.
 """
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import anyio
 import orjson
 
 from kastra.api.errors import BadRequest, InternalError
 from kastra.api.strict import MAX_DEPTH, decode
+from kastra.api.uids import new_uid
 
 from .webhookcall import CallFailed, Outbound, call
 
@@ -64,14 +63,10 @@ class WebhookConversion:
         return converted
 
     async def _ask(self, objects: Sequence[Mapping[str, Any]], api_version: str) -> list[dict[str, Any]]:
-        uid = str(uuid.uuid4())
+        uid = new_uid()
         request = {"uid": uid, "desiredAPIVersion": api_version, "objects": objects}
         body = orjson.dumps({"kind": KIND, "apiVersion": API_VERSION, "request": request})
-        try:
-            with anyio.fail_after(TIMEOUT):
-                answer = await call(self._outbound(), self._config, body, TIMEOUT, max_answer=_MAX_ANSWER)
-        except TimeoutError:
-            raise CallFailed(f"no answer within {TIMEOUT:g}s") from None
+        answer = await call(self._outbound(), self._config, body, TIMEOUT, max_answer=_MAX_ANSWER)
         found = _objects(answer, uid)
         if len(found) != len(objects):
             raise _Wrong(f"expected {len(objects)} converted objects, got {len(found)}")

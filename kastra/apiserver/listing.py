@@ -91,6 +91,8 @@ class Lister:
             page = entries[start:]
             await served.prepare(*page)
             return ObjectList([served.object(entry) for entry in page], str(snapshot.revision))
+        if selection.inside:
+            await served.prepare(*entries[start:])
         page, end = _page(entries, start, options.limit, selection.matches)
         await served.prepare(*page)
         items = [served.object(entry) for entry in page]

@@ -272,9 +272,11 @@ class Registry:
         served = self.served(resource)
         if "deletecollection" not in served.resource.verbs:
             raise MethodNotAllowed(f"deletecollection is not supported on resources of kind {resource.plural!r}")
-        selected = Selection.parse(served, selection.label_selector, selection.field_selector).matches
+        selected = Selection.parse(served, selection.label_selector, selection.field_selector)
         entries = self.storage.list(served.group_resource, namespace).entries
-        keys = [entry.key for entry in entries if selected is None or selected(entry)]
+        if selected.inside:
+            await served.prepare(*entries)
+        keys = [entry.key for entry in entries if selected.matches is None or selected.matches(entry)]
         return await self.delete_keys(served, keys, options, call)
 
     async def delete_keys(

@@ -21,10 +21,12 @@ class Selection:
     Args:
         matches: the test; None when everything is selected.
         name: the only name that can match, when the field selector says so.
+        inside: whether the test looks into bodies, so that entries must have been prepared for it.
     """
 
     matches: Callable[[Entry], bool] | None = None
     name: str | None = None
+    inside: bool = False
 
     @classmethod
     def parse(cls, served: Served, label_selector: str, field_selector: str) -> Self:
@@ -51,7 +53,7 @@ class Selection:
                 lambda path: _event_source(body) if path == "source" and event else _field(entry, body, path)
             )
 
-        return cls(matches, fields.required("metadata.name"))
+        return cls(matches, fields.required("metadata.name"), bool(paths))
 
 
 def _field(entry: Entry, body: Mapping[str, Any], path: str) -> str:

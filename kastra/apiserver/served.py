@@ -102,7 +102,7 @@ class Served:
         return Key(self.group_resource, namespace if self.resource.namespaced else "", name)
 
     async def prepare(self, *entries: Entry) -> None:
-        """Have converted what takes a call to convert. Needed before `body`, `object` and `parsed`; usually does nothing.
+        """Have converted what takes a call to convert. Needed before `body` and all that is made of it; usually does nothing.
 
         Raises:
             InternalError: whoever converts didn't.
@@ -144,8 +144,8 @@ class Served:
         return body
 
     def fields(self, entry: Entry) -> Mapping[str, Any]:
-        """An entry for a look at its fields: as it is stored, where it takes a call to convert it."""
-        found: Mapping[str, Any] = orjson.loads(self.body(entry) if self.converter is None else entry.body)
+        """An entry for a look at its fields."""
+        found: Mapping[str, Any] = orjson.loads(self.body(entry))
         return found
 
     def object(self, entry: Entry) -> Object:

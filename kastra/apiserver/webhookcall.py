@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import anyio
+
 from kastra.api.errors import FORBIDDEN, INVALID, REQUIRED, Cause
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ Outbound = Callable[[], "Guard"]
 
 
 class CallFailed(Exception):
-    """There was no usable answer; the message says why, and names no more of the URL than its host."""
+    """There was no usable answer; the message says why, and names the URL as Kubernetes does: no secret belongs there."""
 
 
 async def call(
@@ -46,25 +48,33 @@ async def call(
     Raises:
         CallFailed: nobody answered in time, or with another status than 200.
     """
-    from kastra.netguard import Limits, OutboundError
+    from kastra.netguard import Limits, OutboundError, TimedOut
 
     if outbound is None:
         raise CallFailed("this process makes no outbound calls")
     authorities = base64.b64decode(config.get("caBundle") or "").decode("utf-8", "replace")
+    url = f"{config['url']}?timeout={timeout:g}s"
     try:
-        answer = await outbound().request(
-            "POST",
-            f"{config['url']}?timeout={timeout:g}s",
-            headers={"content-type": "application/json", "accept": "application/json"},
-            content=body,
-            limits=Limits(timeout=timeout, connect_timeout=timeout, max_bytes=max_answer, max_redirects=0),
-            authorities=authorities,
-        )
+        # The limits bound each part of the call; this bounds all.
+        with anyio.fail_after(timeout):
+            answer = await outbound().request(
+                "POST",
+                url,
+                headers={"content-type": "application/json", "accept": "application/json"},
+                content=body,
+                limits=Limits(timeout=timeout, connect_timeout=timeout, max_bytes=max_answer, max_redirects=0),
+                authorities=authorities,
+            )
+    except (TimeoutError, TimedOut):
+        # Kubernetes' words, which clients look for.
+        why = f"context deadline exceeded: no answer within {timeout:g}s"
     except OutboundError as error:
-        raise CallFailed(str(error)) from None
-    if answer.status != 200:
-        raise CallFailed(f"the server answered with status {answer.status}")
-    return answer.body
+        why = str(error)
+    else:
+        if answer.status == 200:
+            return answer.body
+        why = f"the server answered with status {answer.status}"
+    raise CallFailed(f'Post "{url}": {why}')
 
 
 def client_config_causes(config: Mapping[str, Any], path: str) -> list[Cause]:

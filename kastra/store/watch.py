@@ -218,14 +218,23 @@ class Watch:
         predicate = self._predicate
         if predicate is None:
             return change
-        old, new = change.old, None if change.type == "DELETED" else change.entry
-        before = old is not None and predicate(old)
-        if new is not None and predicate(new):
-            return change if before or change.type == "ADDED" else StoreEvent("ADDED", change.revision, new)
-        if not before:
-            return None
-        # Of what left the selector the watcher is shown the last state in it, as by kube-apiserver.
-        return change if new is None else StoreEvent("DELETED", change.revision, old)
+        new = None if change.type == "DELETED" else change.entry
+        return as_seen(change, change.old is not None and predicate(change.old), new is not None and predicate(new))
+
+
+def as_seen(change: StoreEvent, before: bool, after: bool) -> StoreEvent | None:
+    """The event that a change is for a watcher with a selector; None for none.
+
+    Args:
+        before: whether the selector selects the old state.
+        after: whether it selects the new one; false for a deletion.
+    """
+    if after:
+        return change if before or change.type == "ADDED" else StoreEvent("ADDED", change.revision, change.entry)
+    if not before:
+        return None
+    # Of what left the selector the watcher is shown the last state in it, as by kube-apiserver.
+    return change if change.type == "DELETED" else StoreEvent("DELETED", change.revision, change.old)
 
 
 def _too_old(since: int, oldest: int) -> Expired:

@@ -1,6 +1,7 @@
 """What the webhooks of Kubernetes' tests answer: `test/images/agnhost/webhook` and `crd-conversion-webhook`, in Python."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from tests.support.webhook_server import Answer, WebhookServer, patch
@@ -27,7 +28,9 @@ def answers(server: WebhookServer) -> dict[str, Answer]:
 
     return {
         "/agents": agents,
-        "/configmaps": lambda request: admit_data(request, "the configmap", "the configmap contains unwanted key and value"),
+        "/configmaps": lambda request: admit_data(
+            request, "the configmap", "the configmap contains unwanted key and value"
+        ),
         "/custom-resource": lambda request: admit_data(
             request, "the custom resource", "the custom resource contains unwanted data"
         ),
@@ -73,7 +76,7 @@ def admit_crd(request: Mapping[str, Any]) -> Json:
 def mutate_data(request: Mapping[str, Any]) -> Json:
     """Add the stage after the last that there is."""
     data = request["object"].get("data") or {}
-    for before, stage in reversed(list(zip(_STAGES, _STAGES[1:], strict=False))):
+    for before, stage in reversed(list(pairwise(_STAGES))):
         if data.get(before) == "yes":
             return patch({"op": "add", "path": f"/data/{stage}", "value": "yes"})
     return {"allowed": True}

@@ -118,7 +118,9 @@ def test_unwanted_custom_objects_are_not_created_updated_or_deleted(
     first = instance(definition, "cr-instance-1") | {"data": UNWANTED}
     assert unwanted in refused(api, "POST", path, first)["message"]
 
-    made = api.create(path, instance(definition, "cr-instance-2") | {"data": {"webhook-e2e-test": "webhook-nondeletable"}})
+    made = api.create(
+        path, instance(definition, "cr-instance-2") | {"data": {"webhook-e2e-test": "webhook-nondeletable"}}
+    )
     second = f"{path}/cr-instance-2"
     assert unwanted in refused(api, "PUT", second, made | {"data": UNWANTED})["message"]
     undeletable = "the custom resource cannot be deleted because it contains unwanted key and value"

@@ -80,7 +80,9 @@ def with_conditions(hooks: Hooks, path: str, *conditions: Json) -> Json:
     if path == MUTATING:
         return hooks.mutate_config_maps(matchConditions=list(conditions))
     more: Json = {"matchPolicy": "Equivalent", "admissionReviewVersions": ["v1"], "matchConditions": list(conditions)}
-    return hooks.webhook("validation-webhook-with-match-conditions", "/always-deny", rule("configmaps", "CREATE"), **more)
+    return hooks.webhook(
+        "validation-webhook-with-match-conditions", "/always-deny", rule("configmaps", "CREATE"), **more
+    )
 
 
 def keeps_conditions(api: Api, hooks: Hooks, path: str) -> None:
@@ -132,7 +134,9 @@ def test_a_mutating_webhook_with_a_bad_condition_is_refused(hooks: Hooks) -> Non
 )
 def test_no_webhook_mutates_a_configuration_or_keeps_it_from_being_deleted(api: Api, hooks: Hooks) -> None:
     def on_configurations(name: str, path: str, operation: str) -> Json:
-        rules = rule("validatingwebhookconfigurations", operation, group="admissionregistration.k8s.io", versions=("*",))
+        rules = rule(
+            "validatingwebhookconfigurations", operation, group="admissionregistration.k8s.io", versions=("*",)
+        )
         rules["resources"].append("mutatingwebhookconfigurations")
         return hooks.webhook(name, path, rules, failurePolicy="Fail")
 
@@ -143,7 +147,9 @@ def test_no_webhook_mutates_a_configuration_or_keeps_it_from_being_deleted(api: 
     hooks.register(MUTATING, add, name=blocking)
     for path in (VALIDATING, MUTATING):
         config = {"url": hooks.url}
-        dummy = hooks.webhook("dummy-webhook", "", rule("invalid", "CREATE"), failurePolicy="Ignore", clientConfig=config)
+        dummy = hooks.webhook(
+            "dummy-webhook", "", rule("invalid", "CREATE"), failurePolicy="Ignore", clientConfig=config
+        )
         made = hooks.register(path, dummy)
         assert "added-label" not in made["metadata"].get("labels", {})
         api.delete(f"{path}/{hooks.name}")

@@ -58,6 +58,8 @@ class WebhookServer:
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.answer: Answer = lambda request: {"allowed": True}
+        self.at: dict[str, Answer] = {}
+        """What is answered at some paths, in place of `answer`."""
         self.released = threading.Event()
         """Set at the end, for answers that hang until then."""
 
@@ -84,7 +86,7 @@ def webhook_server(folder: Path) -> Iterator[WebhookServer]:
             review = json.loads(self.rfile.read(int(self.headers["content-length"])))
             hook.requests.append(review["request"])
             hook.paths.append(self.path)
-            response = hook.answer(review["request"])
+            response = hook.at.get(self.path.partition("?")[0], hook.answer)(review["request"])
             if response is None:
                 self.close_connection = True
                 return

@@ -51,7 +51,8 @@ def converted(request: Mapping[str, Any]) -> dict[str, Any]:
 def version(name: str, *, storage: bool = False, **properties: Any) -> dict[str, Any]:
     spec = {"type": "object", "properties": properties}
     schema = {"type": "object", "properties": {"spec": spec, "status": {"type": "object"}}}
-    return {"name": name, "served": True, "storage": storage, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}}  # fmt: skip
+    selectable = [{"jsonPath": f".spec.{field}"} for field in properties]
+    return {"name": name, "served": True, "storage": storage, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}, "selectableFields": selectable}  # fmt: skip
 
 
 def definition(hook: WebhookServer) -> dict[str, Any]:
@@ -113,6 +114,11 @@ class Versioned:
     def watch(self, **options: Any) -> Any:
         return self._registry.watch(self.resource, "default", WatchOptions(**options))
 
+    async def delete_collection(self, **options: Any) -> None:
+        await self._registry.delete_collection(
+            self.resource, "default", ListOptions(**options), DeleteOptions(), Call()
+        )
+
     async def delete(self) -> None:
         await self._registry.delete(self.resource, "default", "tea", DeleteOptions(), Call())
 
@@ -173,6 +179,42 @@ async def test_a_watch_shows_its_own_version(client, old) -> None:
     await client.delete(ObjectRef("Price", "tea", "default"))
     event = await anext(events)
     assert (event.type, event.object.spec) == ("DELETED", {"price": "5 EUR"})
+    await events.aclose()
+
+
+async def test_objects_are_selected_by_fields_of_the_version_that_is_asked(client, old, new) -> None:
+    for amount in range(4):
+        await client.create(price(f"p{amount}", amount=amount % 2, currency="EUR"))
+    assert await old.specs(field_selector="spec.price=1 EUR", limit=1) == [{"price": "1 EUR"}]
+    assert len(await new.specs(field_selector="spec.amount=1")) == 2
+    await old.delete_collection(field_selector="spec.price=1 EUR")
+    assert await old.specs() == [{"price": "0 EUR"}] * 2
+
+
+async def test_a_watch_is_told_what_its_own_version_selects(client, hook, old, new) -> None:
+    await client.create(price("there", amount=5, currency="EUR"))
+    events = old.watch(field_selector="spec.price=5 EUR")
+    changes = [(5, "USD"), (5, "EUR"), (5, "EUR"), (6, "EUR"), (7, "EUR"), (5, "EUR")]
+    await client.create(price(amount=4, currency="EUR"))
+    for number, (amount, currency) in enumerate(changes):
+        change = {"metadata": {"labels": {"n": str(number)}}, "spec": {"amount": amount, "currency": currency}}
+        await new.patch(change)
+    await new.delete()
+    assert not hook.requests
+    with anyio.fail_after(5):
+        seen = [await anext(events) for _ in range(6)]
+    await events.aclose()
+    assert [event.type for event in seen] == ["ADDED", "ADDED", "MODIFIED", "DELETED", "ADDED", "DELETED"]
+    assert all(event.object.spec == {"price": "5 EUR"} for event in seen)
+    # One call for each state, and for those that are shown though they are no longer the last.
+    assert len(hook.requests) <= 10
+
+
+async def test_a_watch_whose_time_ends_amid_a_conversion_does_not_say_that_all_was_seen(client, hook, old) -> None:
+    events = old.watch(timeout=0.3, allow_bookmarks=True)
+    hook.answer = hook.hang
+    await client.create(price())
+    assert [event.type async for event in events] == []
     await events.aclose()
 
 
