@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .runtime.declarative import controller as controller
     from .runtime.reconcile import Request as Request
     from .runtime.reconcile import Result as Result
+    from .runtime.reconcile import Retry as Retry
     from .runtime.reconcile import TerminalError as TerminalError
     from .runtime.view import Fields as Fields
     from .runtime.view import View as View
@@ -60,6 +61,7 @@ _EXPORTS = {
     "Remote": "kastra.app",
     "Request": "kastra.runtime.reconcile",
     "Result": "kastra.runtime.reconcile",
+    "Retry": "kastra.runtime.reconcile",
     "TerminalError": "kastra.runtime.reconcile",
     "ToolContext": "kastra.tool.interface",
     "View": "kastra.runtime.view",

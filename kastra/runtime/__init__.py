@@ -12,9 +12,10 @@ from .controller import Controller
 from .declarative import ControllerSpec, controller
 from .discovery import Discovered, DiscoveryError, discover
 from .indexer import Lister
+from .injection import InjectionError
 from .leader import Election, LeadershipLost
 from .manager import RECONCILE_TOPIC, Manager
-from .reconcile import Reconciler, Request, Result, TerminalError
+from .reconcile import Reconciler, Request, Result, Retry, TerminalError
 from .references import MEMBER_LABEL, Missing, Resolution, Resolver
 from .views import Views
 
@@ -31,6 +32,7 @@ __all__ = [
     "DiscoveryError",
     "Election",
     "Fields",
+    "InjectionError",
     "LeadershipLost",
     "Lister",
     "Manager",
@@ -40,6 +42,7 @@ __all__ = [
     "Resolution",
     "Resolver",
     "Result",
+    "Retry",
     "TerminalError",
     "UnresolvedReferences",
     "View",

@@ -11,7 +11,7 @@ Source: controller-runtime's pkg/controller. Read next: `kastra.runtime.declarat
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
@@ -26,9 +26,10 @@ from kastra.clock import Clock
 from kastra.telemetry import Metrics, redact_text
 
 from .cache import Cache
+from .haste import Haste
 from .informer import Handler, Informer
 from .predicates import Predicate, changed_besides_status
-from .reconcile import Reconciler, Request, Result, TerminalError
+from .reconcile import Reconciler, Request, Result, Retry, TerminalError
 from .recorder import Recorder
 from .workqueue import ShutDown, Workqueue
 
@@ -40,6 +41,8 @@ MapFunction = Callable[[Object], Iterable[Request]]
 """From an object of a watched kind to the objects that should be looked at because of it."""
 EventMap = Callable[[Any], Iterable[Request]]
 """The same for an event of the bus."""
+Poll = Callable[[], Awaitable[Iterable[Request]]]
+"""Which objects should be looked at, found out by asking somebody."""
 
 _GAUGES = {
     "kastra_workqueue_depth": "Requests that wait.",
@@ -47,6 +50,8 @@ _GAUGES = {
     "kastra_workqueue_adds": "Requests accepted so far.",
     "kastra_workqueue_retries": "Requests retried with backoff so far.",
 }
+_OWN_DOING = ("changed", "")
+"""Triggers of passes that a controller can bring about itself: a change of the object, and being called again."""
 _CHANGES = {(True, False): "added", (False, False): "changed", (False, True): "deleted"}
 
 
@@ -97,6 +102,8 @@ class Controller:
         concurrency: how many objects are worked on at the same time; never the same one twice.
         deadline: seconds after which a reconcile is cancelled.
         predicate: which changes of the kind itself matter.
+        retries: by type of exception, how to try again; the first that fits counts.
+        every_replica: work even where another process leads.
     """
 
     def __init__(
@@ -109,11 +116,17 @@ class Controller:
         concurrency: int = 4,
         deadline: float = 30.0,
         predicate: Predicate = changed_besides_status,
+        retries: Mapping[type[Exception], Retry] | None = None,
+        every_replica: bool = False,
     ) -> None:
         if concurrency < 1 or deadline <= 0:
             raise ValueError(f"controller {name}: need concurrency >= 1 and deadline > 0")
         self.name = name
         self.kind = kind
+        self.every_replica = every_replica
+        self._retries = dict(retries or {})
+        self._polls: list[tuple[float, Poll]] = []
+        self._haste = Haste(services.clock)
         self._reconciler = reconciler
         self._services = services
         self._clock = services.clock
@@ -160,6 +173,11 @@ class Controller:
         self._sources.append(_Source(topic, map_function))
         return self
 
+    def poll(self, every: float, function: Poll) -> Self:
+        """Ask `function` at the start and every so many seconds which objects to look at. What it raises is logged."""
+        self._polls.append((every, function))
+        return self
+
     def enqueue(self, request: Request, trigger: str = "asked") -> None:
         """Look at an object now; `trigger` says why, for people."""
         self._triggers.setdefault(request, trigger)
@@ -192,6 +210,8 @@ class Controller:
             helpers.start_soon(self._watch_deadlines)
             for source in self._sources:
                 helpers.start_soon(self._listen, source)
+            for every, function in self._polls:
+                helpers.start_soon(self._poll, every, function)
             async with anyio.create_task_group() as workers:
                 for number in range(self._concurrency):
                     workers.start_soon(self._work, name=f"{self.name} worker {number}")
@@ -223,11 +243,32 @@ class Controller:
             except ShutDown:
                 return
             try:
-                await self._process(request)
+                if not self._too_often(request):
+                    await self._process(request)
             finally:
                 self._queue.done(request)
             # A reconcile that finds everything in its cache never waits; others want their turn too.
             await anyio.lowlevel.checkpoint()
+
+    def _too_often(self, request: Request) -> bool:
+        """Whether the controller keeps itself busy with an object; then it is looked at later."""
+        trigger = self._triggers.get(request, "")
+        if trigger not in _OWN_DOING:
+            return False
+        wait = self._haste.count(request)
+        if not wait:
+            return False
+        if self._haste.noticed(request):
+            message = (
+                f"the controller {self.name} looks at this object again and again, because it changes the object in every "
+                f"pass or asks to be called at once; now only every {wait:g} s"
+            )
+            logger.warning(message, extra={"namespace": request.namespace, "object": request.name})
+            obj = self._informer.lister.get(request.namespace, request.name)
+            if obj is not None:
+                self._services.recorder.event(obj, "Warning", "TooFrequent", message)
+        self._queue.add_after(request, wait)
+        return True
 
     async def _process(self, request: Request) -> None:
         trigger = self._triggers.pop(request, "") or ("retry" if self._queue.failures(request) else "requeue")
@@ -285,6 +326,10 @@ class Controller:
         if has_cause(error, NAMESPACE_TERMINATING):
             # What it wanted to create would go at once, and most likely the object itself is going.
             return "terminating", self._queue.add_rate_limited(request)
+        retry = next((retry for kind, retry in self._retries.items() if isinstance(error, kind)), None)
+        failures = self._queue.failures(request) + 1
+        if retry is not None and retry.attempts is not None and failures >= retry.attempts:
+            error = TerminalError(f"given up after {failures} attempts: {_describe(error)}")
         if isinstance(error, TerminalError):
             self._queue.forget(request)
             await self._report(request, error, "TerminalError", logging.WARNING)
@@ -292,7 +337,8 @@ class Controller:
         reason = "Timeout" if isinstance(error, TimeoutError) else "ReconcileError"
         await self._report(request, error, reason, logging.ERROR)
         asked = error.retry_after if isinstance(error, StatusError) else 0.0
-        delay = self._queue.add_rate_limited(request, asked)
+        base, most = (retry.base, retry.most) if retry is not None else (None, None)
+        delay = self._queue.add_rate_limited(request, asked, base=base, most=most)
         return "timeout" if isinstance(error, TimeoutError) else "error", delay
 
     async def _report(self, request: Request, error: Exception, reason: str, level: int) -> None:
@@ -372,6 +418,16 @@ class Controller:
             for obj in self._informer.lister.list():
                 self.enqueue(Request(obj.namespace, obj.name), source.topic)
             await anyio.lowlevel.checkpoint()
+
+    async def _poll(self, every: float, function: Poll) -> None:
+        while True:
+            try:
+                for request in await function():
+                    self.enqueue(request, "poll")
+            except Exception:
+                # What is polled may be away for a while; the next time tells.
+                logger.exception("poll failed", extra={"controller": self.name})
+            await self._clock.sleep(every)
 
     def _map_event(self, source: _Source, event: Any) -> None:
         try:

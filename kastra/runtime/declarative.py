@@ -10,6 +10,15 @@ finalizer before the first call if there is one to run, and calls that until it 
     @reconcile.finalizer(timeout=30)
     async def close(agent: AgentView, ctx: Context) -> None: ...
 
+    @reconcile.timer(every=60)
+    async def probe(agent: AgentView, ctx: Context) -> None: ...
+
+    @reconcile.poll(every=30)
+    async def changed_outside(client: Client) -> list[Request]: ...
+
+Functions are given what their parameters ask for (`kastra.runtime.injection`). A class with a method `reconcile`, and perhaps
+`finalize`, can stand for the function; it is made once, when the controller is added.
+
 Source: kopf's handlers over controller-runtime's reconcilers. Read next: `kastra.runtime.context`.
 """
 
@@ -26,15 +35,30 @@ from kastra.clock import Clock
 
 from .context import Applied, Context, Host
 from .controller import MapFunction
+from .injection import bind, provide
 from .predicates import Predicate, changed_besides_status
-from .reconcile import Request, Result, TerminalError
+from .reconcile import Request, Result, Retry, TerminalError
 from .views import TypedView
 
 __all__ = ["Context", "ControllerSpec", "DeclarativeReconciler", "controller"]
 
 V = TypeVar("V", bound=TypedView)
-Reconcile = Callable[[V, Context], Awaitable[Result | None]]
-Finalize = Callable[[V, Context], Awaitable[None]]
+Reconcile = Callable[..., Awaitable[Result | None]]
+Finalize = Callable[..., Awaitable[None]]
+Poll = Callable[..., Awaitable[Iterable[Request]]]
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A function that is called every so many seconds."""
+
+    every: float
+    function: Callable[..., Awaitable[Any]]
+
+    def __post_init__(self) -> None:
+        if self.every <= 0:
+            raise ValueError(f"{self.function.__qualname__}: every must be more than 0 seconds")
 
 
 @dataclass(slots=True)
@@ -43,7 +67,7 @@ class ControllerSpec(Generic[V]):
 
     Args:
         view: reads the objects; names the kind.
-        reconcile: called for each pass.
+        reconcile: called for each pass; or a class with a method of that name.
         name: of the controller; the kind in lower case unless given.
         owns: kinds of children that `ctx.apply` accepts; a change of a child leads to a pass over its owner.
         watches: kinds whose changes matter too: either those that the view's `references()` lead to, by name, or kinds with
@@ -54,10 +78,14 @@ class ControllerSpec(Generic[V]):
         deadline: seconds that a pass may take.
         finalize: called before an object goes away.
         finalize_timeout: seconds after which the object goes away even though `finalize` has not succeeded.
+        timers: called for each object, at the end of a pass, when so much time has gone by; they bring about a pass.
+        polls: ask somebody outside which objects to look at.
+        retries: by type of exception, how to try again; others by the usual backoff.
+        every_replica: work even where another process leads.
     """
 
     view: type[V]
-    reconcile: Reconcile[V]
+    reconcile: "Reconcile | type[Any]"
     name: str
     owns: Sequence[str] = ()
     watches: Sequence[str] | Mapping[str, MapFunction] = ()
@@ -65,8 +93,16 @@ class ControllerSpec(Generic[V]):
     predicate: Predicate = changed_besides_status
     concurrency: int = 4
     deadline: float = 30.0
-    finalize: Finalize[V] | None = None
+    finalize: Finalize | None = None
     finalize_timeout: float = 30.0
+    timers: list[Timed] = field(default_factory=list)
+    polls: list[Timed] = field(default_factory=list)
+    retries: Mapping[type[Exception], Retry] = field(default_factory=dict)
+    every_replica: bool = False
+
+    def __post_init__(self) -> None:
+        if self.finalize is None and isinstance(self.reconcile, type):
+            self.finalize = getattr(self.reconcile, "finalize", None)
 
     @property
     def kind(self) -> str:
@@ -78,15 +114,37 @@ class ControllerSpec(Generic[V]):
         """What stands in metadata.finalizers: `mastra.ai/agent-finalizer`."""
         return f"{self.view.api_group}/{self.name}-finalizer"
 
-    def finalizer(self, *, timeout: float = 30.0) -> Callable[[Finalize[V]], Finalize[V]]:
+    def finalizer(self, *, timeout: float = 30.0) -> Callable[[F], F]:
         """Decorate `async def close(view, ctx)`: it runs when deletion was asked for, and again with backoff if it fails.
 
         Args:
             timeout: seconds after its first attempt in this process at which the object is let go, with a Warning Event.
         """
 
-        def register(function: Finalize[V]) -> Finalize[V]:
+        def register(function: F) -> F:
             self.finalize, self.finalize_timeout = function, timeout
+            return function
+
+        return register
+
+    def timer(self, *, every: float) -> Callable[[F], F]:
+        """Decorate `async def probe(view, ctx)`: it runs for each object every so many seconds, in a pass of its own or at the
+        end of another, and may set the status as the main function does.
+        """
+
+        def register(function: F) -> F:
+            self.timers.append(Timed(every, function))
+            return function
+
+        return register
+
+    def poll(self, *, every: float) -> Callable[[F], F]:
+        """Decorate `async def changed(client) -> Iterable[Request]`: it runs every so many seconds, once for all objects, and
+        says which of them to look at. For what can't be watched: a database, somebody's API.
+        """
+
+        def register(function: F) -> F:
+            self.polls.append(Timed(every, function))
             return function
 
         return register
@@ -102,10 +160,14 @@ def controller(
     name: str = "",
     concurrency: int = 4,
     deadline: float = 30.0,
-) -> Callable[[Reconcile[V]], ControllerSpec[V]]:
-    """Describe a controller by the function that makes one pass over one object. See `ControllerSpec` for the arguments."""
+    retries: Mapping[type[Exception], Retry] | None = None,
+    every_replica: bool = False,
+) -> Callable[[Reconcile | type[Any]], ControllerSpec[V]]:
+    """Describe a controller by the function that makes one pass over one object, or by a class with such a method
+    `reconcile`. See `ControllerSpec` for the arguments.
+    """
 
-    def describe(function: Reconcile[V]) -> ControllerSpec[V]:
+    def describe(function: Reconcile | type[Any]) -> ControllerSpec[V]:
         return ControllerSpec(
             view=view,
             reconcile=function,
@@ -116,6 +178,8 @@ def controller(
             predicate=predicate,
             concurrency=concurrency,
             deadline=deadline,
+            retries=dict(retries or {}),
+            every_replica=every_replica,
         )
 
     return describe
@@ -133,20 +197,37 @@ class DeclarativeReconciler(Generic[V]):
         self._spec = spec
         self._host = host
         self._lister = host.cache.lister(spec.kind)
+        self._reconcile, self._finalizer = self._functions()
+        self._timers = [
+            (timed.every, bind(timed.function, host, name=spec.name, view=spec.view)) for timed in spec.timers
+        ]
+        self._timed: dict[str, list[float]] = {}
         self._manager_name = f"kastra-{spec.name}"
         self._applied: dict[Request, tuple[str, Applied]] = {}
         self._passes: dict[Request, Context] = {}
         self._finalizing: dict[str, float] = {}
+
+    def _functions(self) -> tuple[Callable[[V, Context], Awaitable[Result | None]], Finalize | None]:
+        spec, host = self._spec, self._host
+        reconcile, finalize = spec.reconcile, spec.finalize
+        if isinstance(reconcile, type):
+            made = provide(reconcile, host, name=spec.name)()
+            reconcile = made.reconcile
+            if finalize is getattr(type(made), "finalize", None) and finalize is not None:
+                finalize = made.finalize
+        bound = None if finalize is None else bind(finalize, host, name=spec.name, view=spec.view)
+        return bind(reconcile, host, name=spec.name, view=spec.view), bound
 
     async def reconcile(self, request: Request) -> Result:
         """One pass."""
         obj = self._lister.get(request.namespace, request.name)
         if obj is None:
             self._applied.pop(request, None)
+            self._forget_timers(request)
             return Result()
         if obj.deleting:
             return await self._finalize(obj, request)
-        if self._spec.finalize is not None and self._spec.finalizer_name not in obj.finalizers:
+        if self._finalizer is not None and self._spec.finalizer_name not in obj.finalizers:
             obj = await self._set_finalizers(obj, [*obj.finalizers, self._spec.finalizer_name])
         ctx = self._passes[request] = self._context(obj, request)
         try:
@@ -154,12 +235,32 @@ class DeclarativeReconciler(Generic[V]):
         except ValueError as error:
             await self._reject(ctx, error)
         else:
-            result = await self._spec.reconcile(view, ctx)
+            result = await self._reconcile(view, ctx) or Result()
+            if self._timers:
+                result = await self._run_timers(view, ctx, result)
             await ctx.finish()
             del self._passes[request]
-            return result or Result()
+            return result
         del self._passes[request]
         return Result()
+
+    async def _run_timers(self, view: V, ctx: Context, result: Result) -> Result:
+        """Call the timers that are due; the pass is to come again when the next one is."""
+        now = self._host.clock.monotonic()
+        # By uid, so that an object that was made anew starts anew.
+        last = self._timed.setdefault(ctx.object.uid, [float("-inf")] * len(self._timers))
+        for index, (every, function) in enumerate(self._timers):
+            if now - last[index] >= every:
+                await function(view, ctx)
+                last[index] = now
+        due = min(every - (now - last[index]) for index, (every, _) in enumerate(self._timers))
+        asked = result.requeue_after
+        return Result(due if asked is None else min(asked, due))
+
+    def _forget_timers(self, request: Request) -> None:
+        if self._timed:
+            present = {obj.uid for obj in self._lister.list()}
+            self._timed = {uid: last for uid, last in self._timed.items() if uid in present}
 
     async def report_failure(self, request: Request, reason: str, message: str) -> None:
         """A pass over the object failed or ran out of time: say so in its Ready condition, with what the pass had set."""
@@ -179,10 +280,10 @@ class DeclarativeReconciler(Generic[V]):
         spec = self._spec
         if spec.finalizer_name not in obj.finalizers:
             return Result()
-        if spec.finalize is not None:
+        if self._finalizer is not None:
             started = self._finalizing.setdefault(obj.uid, self._host.clock.monotonic())
             left = started + spec.finalize_timeout - self._host.clock.monotonic()
-            problem = await self._try_finalize(spec.finalize, obj, request, left)
+            problem = await self._try_finalize(self._finalizer, obj, request, left)
             if problem is not None:
                 self._host.recorder.event(
                     obj,
@@ -195,7 +296,7 @@ class DeclarativeReconciler(Generic[V]):
         self._applied.pop(request, None)
         return Result()
 
-    async def _try_finalize(self, function: Finalize[V], obj: Object, request: Request, left: float) -> str | None:
+    async def _try_finalize(self, function: Finalize, obj: Object, request: Request, left: float) -> str | None:
         """Run the clean-up for at most `left` seconds. Returns why it is to be given up; None when it succeeded.
 
         Raises:

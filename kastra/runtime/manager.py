@@ -30,9 +30,10 @@ from .closure import closure
 from .controller import Controller, Services
 from .declarative import ControllerSpec, DeclarativeReconciler
 from .discovery import Discovered
+from .injection import provide
 from .leader import Election, LeaderElector, LeadershipLost
 from .predicates import Predicate, any_of, changed_besides_status, generation_changed, ready_changed
-from .reconcile import Reconciler, Request
+from .reconcile import Reconciler, Request, Retry
 from .recorder import Recorder
 from .references import INDEX, Resolver, reference_index, references_unchanged, referrers
 from .token_bucket import TokenBucket
@@ -94,6 +95,7 @@ class Manager:
         self._controllers: dict[str, Controller] = {}
         self._services: dict[type[Any], Any] = {}
         self._workers: TaskGroup | None = None
+        self._replicas: TaskGroup | None = None
         self._stop = anyio.Event()
         self._lost: LeadershipLost | None = None
         self._progress = anyio.Event()
@@ -184,6 +186,8 @@ class Manager:
         concurrency: int = 4,
         deadline: float = 30.0,
         predicate: Predicate = changed_besides_status,
+        retries: Mapping[type[Exception], Retry] | None = None,
+        every_replica: bool = False,
     ) -> Controller:
         """A controller for a kind, to be completed with `.owns(...)`, `.watches(...)`, `.source(...)`.
 
@@ -204,10 +208,19 @@ class Manager:
             progressed=self._progressed,
         )
         made = self._controllers[name] = Controller(
-            name, kind, reconciler, services, concurrency=concurrency, deadline=deadline, predicate=predicate
+            name,
+            kind,
+            reconciler,
+            services,
+            concurrency=concurrency,
+            deadline=deadline,
+            predicate=predicate,
+            retries=retries,
+            every_replica=every_replica,
         )
-        if self._workers is not None:
-            self._workers.start_soon(made.run, name=f"controller {name}")
+        workers = self._replicas if every_replica else self._workers
+        if workers is not None:
+            workers.start_soon(made.run, name=f"controller {name}")
         return made
 
     def add(self, spec: ControllerSpec[Any]) -> Controller:
@@ -221,7 +234,11 @@ class Manager:
             concurrency=spec.concurrency,
             deadline=spec.deadline,
             predicate=spec.predicate,
+            retries=spec.retries,
+            every_replica=spec.every_replica,
         )
+        for timed in spec.polls:
+            made.poll(timed.every, provide(timed.function, self, name=spec.name))
         for kind in spec.owns:
             made.owns(kind)
         if isinstance(spec.watches, Mapping):
@@ -304,12 +321,18 @@ class Manager:
             self._cache.start(base)
             base.start_soon(self._recorder.run, name="recorder")
             await self._unless_stopped(self._cache.wait_synced)
-            if self._elector is not None:
-                await self._unless_stopped(self._elector.acquire)
-            if not self._stop.is_set():
-                await self._work(base, task_status)
-            else:
-                task_status.started()
+            async with anyio.create_task_group() as replicas:
+                self._replicas = replicas
+                self._start(replicas, every_replica=True)
+                if self._elector is not None:
+                    await self._unless_stopped(self._elector.acquire)
+                if not self._stop.is_set():
+                    await self._work(base, task_status)
+                else:
+                    task_status.started()
+                self._replicas = None
+                self._shut_down()
+                base.start_soon(self._expire, replicas.cancel_scope)
             await self._drain_recorder()
             if self._elector is not None:
                 await self._elector.release()
@@ -322,14 +345,21 @@ class Manager:
             self._workers = workers
             if self._elector is not None:
                 base.start_soon(self._lead, self._elector, workers.cancel_scope, name="leader election")
-            for name, controller in self._controllers.items():
-                workers.start_soon(controller.run, name=f"controller {name}")
+            self._start(workers, every_replica=False)
             task_status.started()
             await self._stop.wait()
             self._workers = None
-            for controller in self._controllers.values():
-                controller.shut_down()
+            self._shut_down()
             base.start_soon(self._expire, workers.cancel_scope)
+
+    def _start(self, workers: TaskGroup, *, every_replica: bool) -> None:
+        for name, controller in self._controllers.items():
+            if controller.every_replica is every_replica:
+                workers.start_soon(controller.run, name=f"controller {name}")
+
+    def _shut_down(self) -> None:
+        for controller in self._controllers.values():
+            controller.shut_down()
 
     def stop(self) -> None:
         """Ask `run` to end gracefully."""

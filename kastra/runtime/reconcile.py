@@ -1,4 +1,4 @@
-"""What is a controller, in three names: `Request`, `Result`, `Reconciler`.
+"""What is a controller, in three names: `Request`, `Result`, `Reconciler`; and when to try again, `Retry`.
 
 A reconciler is told which object to look at, never what happened to it: it compares the world with the object's spec and
 acts on the difference (level-triggered). It may be called at any time, any number of times, and never twice at once for
@@ -21,6 +21,25 @@ class Result:
     """When to look again without a change: `requeue_after` seconds from now, or only on events (None)."""
 
     requeue_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How to try again after a kind of failure.
+
+    Args:
+        base: seconds before the first attempt more; doubles with each further failure.
+        most: seconds at most.
+        attempts: after so many failures in a row the object is left alone until it changes; None for never.
+    """
+
+    base: float = 0.005
+    most: float = 300.0
+    attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.base <= 0 or self.most < self.base or (self.attempts is not None and self.attempts < 1):
+            raise ValueError("a Retry needs 0 < base <= most, and attempts of 1 or more")
 
 
 class TerminalError(Exception):

@@ -121,12 +121,16 @@ class Workqueue(Generic[Item]):
         if self._heap[0] is entry and self._timer is not None:
             self._timer.cancel()
 
-    def add_rate_limited(self, item: Item, at_least: float = 0.0) -> float:
+    def add_rate_limited(
+        self, item: Item, at_least: float = 0.0, *, base: float | None = None, most: float | None = None
+    ) -> float:
         """Queue `item` after its backoff, and count one more failure of it.
 
         Args:
             item: what failed.
             at_least: seconds that someone asked to wait (Retry-After), if longer than the backoff.
+            base: instead of `base_delay`.
+            most: instead of `max_delay`.
 
         Returns:
             The delay in seconds.
@@ -134,7 +138,9 @@ class Workqueue(Generic[Item]):
         failures = self._failures.get(item, 0)
         self._failures[item] = failures + 1
         # 2 ** 60 is beyond any sensible limit, and large exponents would overflow a float.
-        delay = max(at_least, min(self._base_delay * 2.0 ** min(failures, 60), self._max_delay))
+        base = self._base_delay if base is None else base
+        most = self._max_delay if most is None else most
+        delay = max(at_least, min(base * 2.0 ** min(failures, 60), most))
         if self._retry_bucket is not None:
             delay = max(delay, self._retry_bucket.reserve())
         self.retries += 1

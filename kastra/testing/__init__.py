@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from .clock import VirtualClock as VirtualClock
     from .control_plane import ApplyFailed as ApplyFailed
     from .control_plane import ControlPlane as ControlPlane
+    from .faults import Faults as Faults
 
 _EXPORTS = {
     "ApplyFailed": "kastra.testing.control_plane",
     "ControlPlane": "kastra.testing.control_plane",
+    "Faults": "kastra.testing.faults",
     "VirtualClock": "kastra.testing.clock",
 }
 

@@ -37,6 +37,7 @@ from kastra.runtime.view import View
 from kastra.sql.driver import MEMORY
 
 from .clock import VirtualClock
+from .faults import Faults, FaultyClient
 
 V = TypeVar("V", bound=View)
 _TICK = 0.02
@@ -57,6 +58,7 @@ class ControlPlane:
 
     Attributes:
         clock: the time; starts on 1 January 2026.
+        faults: makes calls of controllers fail.
     """
 
     def __init__(
@@ -64,12 +66,19 @@ class ControlPlane:
     ) -> None:
         self.settings = settings or load_settings(Path(project) if project is not None else None)
         self.clock = VirtualClock()
+        self.faults = Faults()
         self._execute = execute
         self._stack = AsyncExitStack()
         self._parts: Composition | None = None
 
     async def __aenter__(self) -> Self:
-        plane = compose(self.settings, clock=self.clock, execute=self._execute, path=MEMORY)
+        plane = compose(
+            self.settings,
+            clock=self.clock,
+            execute=self._execute,
+            path=MEMORY,
+            intercept=lambda client: FaultyClient(client, self.faults),
+        )
         self._parts = await self._stack.enter_async_context(plane)
         return self
 
@@ -80,8 +89,8 @@ class ControlPlane:
 
     @property
     def client(self) -> Client:
-        """The Kubernetes API of this control plane. What is written with it is waited for by `settle`."""
-        return self.manager.client
+        """The Kubernetes API of this control plane. What is written with it is waited for by `settle`, and never fails."""
+        return self._kastra().client
 
     @property
     def manager(self) -> Manager:

@@ -26,6 +26,8 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
     """Have anyio run every async test that takes `env`, so that projects need no setting for it."""
     if inspect.iscoroutinefunction(obj) and "env" in inspect.signature(obj).parameters:
         pytest.mark.anyio(obj)
+        # anyio adds this where it finds the mark, but loaded by `-p` this plugin comes after it.
+        pytest.mark.usefixtures("anyio_backend")(obj)
 
 
 @pytest.fixture(scope="session")

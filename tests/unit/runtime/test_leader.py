@@ -86,6 +86,34 @@ async def test_a_holder_that_can_not_renew_gives_up_before_others_may_take_over(
     assert not leader.leading
 
 
+async def test_a_server_that_restarts_costs_no_leadership() -> None:
+    client, clock = MemoryClient(), VirtualClock()
+    leader = elector(client, clock, "a")
+    await leader.acquire()
+    client.fail["get"] = [ConnectionError("can't reach it") for _ in range(3)]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(leader.hold)
+        await clock.advance(30)
+        assert leader.leading
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_server_that_does_not_answer_costs_the_leadership_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, clock = MemoryClient(), VirtualClock()
+    leader = elector(client, clock, "a")
+    await leader.acquire()
+    monkeypatch.setattr(client, "get", lambda *_, **__: anyio.sleep_forever())
+
+    async def holds() -> None:
+        with pytest.raises(LeadershipLost):
+            await leader.hold()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(holds)
+        await clock.advance(13)
+    assert not leader.leading
+
+
 async def test_a_released_lease_is_free_at_once() -> None:
     client, clock = MemoryClient(), VirtualClock()
     first, second = elector(client, clock, "a"), elector(client, clock, "b")
