@@ -36,6 +36,7 @@ from .predicates import Predicate, any_of, changed_besides_status, generation_ch
 from .reconcile import Reconciler, Request, Retry
 from .recorder import Recorder
 from .references import INDEX, Resolver, reference_index, references_unchanged, referrers
+from .strays import EVERY, file_of, strays
 from .token_bucket import TokenBucket
 from .views import TypedView, Views
 from .workqueue import Workqueue
@@ -93,6 +94,7 @@ class Manager:
         self._elector = LeaderElector(client, clock, election) if election is not None else None
         self._retries = TokenBucket(retry_rate, retry_burst, clock)
         self._controllers: dict[str, Controller] = {}
+        self._files: dict[str, str] = {}
         self._services: dict[type[Any], Any] = {}
         self._workers: TaskGroup | None = None
         self._replicas: TaskGroup | None = None
@@ -224,7 +226,7 @@ class Manager:
         return made
 
     def add(self, spec: ControllerSpec[Any]) -> Controller:
-        """Bring a described controller to life."""
+        """Bring a described controller to life. Raises InjectionError if it asks for what there isn't."""
         if self._views.of_kind(spec.view) is None:
             self._views.add(spec.view)
         made = self.controller(
@@ -237,6 +239,7 @@ class Manager:
             retries=spec.retries,
             every_replica=spec.every_replica,
         )
+        self._files[file_of(spec.reconcile)] = spec.name
         for timed in spec.polls:
             made.poll(timed.every, provide(timed.function, self, name=spec.name))
         for kind in spec.owns:
@@ -320,6 +323,7 @@ class Manager:
         async with anyio.create_task_group() as base:
             self._cache.start(base)
             base.start_soon(self._recorder.run, name="recorder")
+            base.start_soon(self._look_for_strays, name="strays")
             await self._unless_stopped(self._cache.wait_synced)
             async with anyio.create_task_group() as replicas:
                 self._replicas = replicas
@@ -384,6 +388,15 @@ class Manager:
             self._lost = error
             self._stop.set()
             workers.cancel()
+
+    async def _look_for_strays(self) -> None:
+        told: set[str] = set()
+        while True:
+            await self._clock.sleep(EVERY)
+            found = strays(self._files)
+            for name in found.keys() - told:
+                logger.warning(found[name], extra={"controller": name})
+            told = set(found)
 
     async def _expire(self, scope: anyio.CancelScope) -> None:
         await self._clock.sleep(self._grace)

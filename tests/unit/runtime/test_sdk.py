@@ -1,5 +1,6 @@
 """What a controller's functions can ask for, and when they are called besides changes."""
 
+import asyncio
 import logging
 from collections.abc import Iterable
 
@@ -234,6 +235,28 @@ async def test_a_controller_that_keeps_itself_busy_is_slowed_down_and_says_so() 
         events = [e.data for e in (await env.client.list("Event")).items]
     assert {event["reason"] for event in events} == {"TooFrequent"}
     assert {event["involvedObject"]["name"] for event in events} == {"a", "b"}
+
+
+async def test_tasks_that_passes_leave_behind_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    env, left = Env(), list[asyncio.Task[None]]()
+
+    async def never() -> None:
+        await anyio.sleep_forever()
+
+    @controller(AgentView)
+    async def reconcile(agent: AgentView) -> None:
+        left.append(asyncio.create_task(never()))  # what not to do
+
+    async with running(env, reconcile):
+        for number in range(120):
+            await env.client.create(manifest("Agent", f"a{number}"))
+        await env.settle()
+        await env.clock.advance(61)
+    for task in left:
+        task.cancel()
+    (message,) = [record.getMessage() for record in caplog.records if "still running" in record.getMessage()]
+    assert "120 tasks that controller 'agent' started" in message
+    assert "test_sdk.py:" in message
 
 
 # Replicas
