@@ -43,7 +43,7 @@ from .served import Served
 SIZE_LIMIT = 1536 * 1024
 ATTEMPTS = 10
 _NAME_ATTEMPTS = 8
-_TURN = 0.5
+_TURN = 1.0
 """Seconds that somebody waits for their turn."""
 _VOLATILE = frozenset({"resourceVersion", "managedFields"})
 
@@ -67,8 +67,8 @@ class ObjectWriter:
     async def retried(self, key: Key, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Make a change that reads, decides and writes; again from the start if somebody else was faster.
 
-        Those who lost once take turns, so that any number of them gets through. A change that holds for one state only
-        (it carries a resourceVersion) fails by itself the second time.
+        Those who lost once take turns, and who comes while they do waits for one too, so that any number of them gets
+        through. A change that holds for one state only (it carries a resourceVersion) fails by itself the second time.
 
         Args:
             key: of the object.
@@ -77,10 +77,12 @@ class ObjectWriter:
         Raises:
             Conflict: others were faster `ATTEMPTS` times.
         """
-        try:
-            return await attempt()
-        except Raced:
-            turn = self._turns.setdefault(key, anyio.Lock())
+        turn = self._turns.get(key)
+        if turn is None:
+            try:
+                return await attempt()
+            except Raced:
+                turn = self._turns.setdefault(key, anyio.Lock())
         # Turns are for fairness only: who waits for a webhook while it is their turn must not make all others wait.
         with anyio.move_on_after(_TURN):
             await turn.acquire()
