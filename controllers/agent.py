@@ -23,7 +23,7 @@ from kastra.agent.check import (
 from kastra.api.errors import Cause
 from kastra.api.types import Reference
 from kastra.config import Settings
-from kastra.model.check import model_findings
+from kastra.model.check import model_findings, plugin_problem
 from kastra.runtime import model_default
 from kastra.runtime.declarative import Context as Pass
 from kastra.runtime.declarative import controller
@@ -360,6 +360,8 @@ async def _check_model(agent: AgentView, ctx: Pass, found: Dependencies) -> tupl
         if problem[0] and found.resolution.ok:
             ctx.condition("ResolvedRefs", False, *problem)
         problem = problem if problem[0] else missing_credentials(choice["provider"])
+    if not problem[0] and (failure := await plugin_problem(choice["provider"])):
+        problem = "PluginFailed", failure
     ctx.status.model_resolved = model_name(choice) if choice else None
     ctx.condition("ModelReachable", not problem[0], problem[0] or "CredentialsFound", problem[1])
     return problem

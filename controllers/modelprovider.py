@@ -10,7 +10,7 @@ from pydantic import Field
 from kastra.api.errors import Cause
 from kastra.api.types import Reference
 from kastra.config import Settings
-from kastra.model.check import provider_findings
+from kastra.model.check import plugin_problem, provider_findings
 from kastra.netguard import Policy
 from kastra.netguard.preview import refusal
 from kastra.runtime.declarative import Context, controller
@@ -107,6 +107,8 @@ async def reconcile(provider: ModelProviderView, ctx: Context) -> Result:
         return ctx.not_ready(found.reason or "SecretNotResolved", problem)
     if unknown := provider_findings(spec.type, "spec.type"):
         return ctx.not_ready("UnknownProvider", f"spec.type: {unknown[0].message}")
+    if failure := await plugin_problem(spec.type):
+        return ctx.not_ready("PluginFailed", f"spec.type: {failure}")
     if spec.base_url is not None:
         refused = refusal(spec.base_url, ctx.service(Policy), allow_private=spec.allow_private)
         if refused is not None:

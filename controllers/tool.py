@@ -46,10 +46,11 @@ class Annotations(Fields):
 
 
 class PythonBody(Fields):
-    """A Python function: importable, or written in the manifest."""
+    """A Python function: importable, written in the manifest, or offered by an installed package."""
 
     entrypoint: str | None = None
     inline: str | None = None
+    plugin: str | None = None
 
 
 class HttpAuth(Fields):

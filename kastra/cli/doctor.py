@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 def doctor(output: str) -> int:
     """Check the store file, the disk and the installation."""
     settings = settings_of()
-    findings = [*_installation(), *_project(settings), *_store(settings)]
+    findings = [*_installation(), *_plugins(), *_project(settings), *_store(settings)]
     if output == "json":
         from .output import to_json
 
@@ -52,6 +52,16 @@ def _installation() -> Iterator[Finding]:
             import_module(name)
         except ImportError as error:
             yield Finding("error", name, f"can't be imported: {error}; install kastra again")
+
+
+def _plugins() -> Iterator[Finding]:
+    from .plugins import survey
+
+    for plugin, reason in survey():
+        if reason:
+            yield Finding("error", f"plugin {plugin.name}", f"{plugin.group} of {plugin.source}: {reason}")
+        else:
+            yield Finding("ok", f"plugin {plugin.name}", f"{plugin.group} of {plugin.source}")
 
 
 def _project(settings: "Settings") -> Iterator[Finding]:

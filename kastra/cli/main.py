@@ -1,17 +1,21 @@
 """The entry point: `kastra VERB ...`. Loads a verb's module only when that verb is used.
 
-Every verb lives in a module of this package; the table below is all that is imported to print the help. Exit codes: 0 done,
+Every verb lives in a module of this package; the table below is all that is imported to print the help. Installed packages add
+verbs by entry points in the group `kastra.commands`, looked for when a verb isn't in the table, and by the help. Exit codes: 0 done,
 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated. Read next: `kastra.cli.session`, which opens the store.
 """
 
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .failure import report
+
+if TYPE_CHECKING:
+    from kastra.plugins import Plugin
 
 _VERBS: dict[str, tuple[str, str]] = {
     "annotate": ("kastra.cli.label", "Set or remove annotations of an object"),
@@ -20,17 +24,24 @@ _VERBS: dict[str, tuple[str, str]] = {
     "auth": ("kastra.cli.auth", "Who am I, what may I do, tokens of ServiceAccounts"),
     "backup": ("kastra.cli.backup", "Copy the store, consistently, while it is in use"),
     "cancel": ("kastra.cli.control", "End a Run"),
+    "controllers": ("kastra.cli.controllers", "Run the project's controllers against a server"),
     "completion": ("kastra.cli.completion", "Print a shell completion script"),
     "delete": ("kastra.cli.delete", "Delete objects by name, file or selector"),
     "describe": ("kastra.cli.describe", "Show an object with its conditions and events"),
+    "dev": ("kastra.cli.dev", "Work on a project: serve it, and apply and reload what is saved"),
     "diff": ("kastra.cli.diff", "Show what apply would change"),
     "doctor": ("kastra.cli.doctor", "Check the store file, the disk and the installation"),
     "edit": ("kastra.cli.edit", "Change an object in your editor"),
     "events": ("kastra.cli.events", "List events"),
     "explain": ("kastra.cli.explain", "Document a kind or one of its fields"),
+    "generate": ("kastra.cli.generate", "Make typed views from the definitions of the project's kinds"),
     "get": ("kastra.cli.get", "List objects"),
+    "init": ("kastra.cli.init", "Make a project in a new folder"),
     "label": ("kastra.cli.label", "Set or remove labels of an object"),
     "logs": ("kastra.cli.logs", "Show the events of a Run"),
+    "plugins": ("kastra.cli.plugins", "List what installed packages add, and whether it loads"),
+    "new": ("kastra.cli.new", "Add a kind or an object to the project"),
+    "migrate": ("kastra.cli.migrate", "Convert configuration of older dialects to manifests"),
     "rerun": ("kastra.cli.control", "Do what a Run did once more"),
     "restore": ("kastra.cli.backup", "Put a backup in place of the store"),
     "resume": ("kastra.cli.control", "Let a Run go on, or answer the step that is held"),
@@ -47,6 +58,11 @@ _VERBS: dict[str, tuple[str, str]] = {
 
 _LOCAL: dict[str, str] = {
     "backup": "it copies the store's file; run it where the server's store is",
+    "plugins": "it lists what is installed here",
+    "generate": "it writes files of the project",
+    "init": "it writes files of a new project",
+    "new": "it writes files of the project",
+    "dev": "it is the server, for the project in which it runs",
     "doctor": "it looks at the store's file and disk; run it where the server's store is",
     "restore": "it replaces the store's file; run it where the server's store is",
     "serve": "it is the server; other commands talk to it",
@@ -61,11 +77,11 @@ class _LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_VERBS)
+        return sorted([*_VERBS, *(plugin.name for plugin in _plugins())])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
-            return None
+            return _plugin_command(cmd_name)
         command = getattr(import_module(_VERBS[cmd_name][0]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
@@ -73,10 +89,10 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+        if args and args[0] not in _VERBS and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             from kastra.api.names import closest
 
-            near = closest(args[0], _VERBS)
+            near = closest(args[0], self.list_commands(ctx))
             hint = f'; did you mean "{near}"?' if near else ""
             ctx.fail(f'no such verb "{args[0]}"{hint}')
         return super().resolve_command(ctx, args)
@@ -84,6 +100,44 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, text) for verb, (_, text) in sorted(_VERBS.items())])
+        if plugins := _plugins():
+            with formatter.section("Verbs of installed packages"):
+                formatter.write_dl([(plugin.name, f"of {plugin.source}") for plugin in plugins])
+
+
+def _plugins() -> "list[Plugin]":
+    from kastra.plugins import installed
+
+    return installed("kastra.commands", reserved=_VERBS)
+
+
+def builtin_verbs() -> "list[Plugin]":
+    """The verbs that come with Kastra, described as plugins are."""
+    from kastra.plugins import OWN, Plugin
+
+    return [
+        Plugin("kastra.commands", verb, f"{module}:{verb.replace('-', '_')}", OWN, "")
+        for verb, (module, _) in sorted(_VERBS.items())
+    ]
+
+
+def command_problem(command: Any) -> str:
+    """What keeps an object from being a verb; an empty text if nothing does."""
+    return "" if isinstance(command, click.Command) else "is no click.Command"
+
+
+def _plugin_command(name: str) -> click.Command | None:
+    """The verb that an installed package adds. Raises ClickException if the package doesn't load."""
+    from kastra.plugins import PluginError, load
+
+    for plugin in _plugins():
+        if plugin.name == name:
+            try:
+                command: click.Command = load(plugin, command_problem)
+            except PluginError as error:
+                raise click.ClickException(str(error)) from None
+            return command
+    return None
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

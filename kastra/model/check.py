@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import anyio.to_thread
+
 from kastra.api.errors import INVALID, REQUIRED, Cause
-from kastra.model.providers import provider_types
+from kastra.model.providers import BUILT_IN, load_factory, plugin_of, provider_types
 from kastra.model.scripted import ScriptedModel
+from kastra.plugins import PluginError
 from kastra.schema.causes import unsupported
 
 
@@ -29,6 +32,20 @@ def provider_findings(provider: str, path: str) -> list[Cause]:
 def _known() -> list[str]:
     """Looking at every installed package takes a millisecond, and packages don't come and go while a process runs."""
     return provider_types()
+
+
+async def plugin_problem(provider: str) -> str:
+    """Why models of a known provider type can't be made, if its package doesn't load; else an empty text.
+
+    Imports the package, in a worker thread, since that runs somebody's code.
+    """
+    if provider in BUILT_IN:
+        return ""
+    try:
+        await anyio.to_thread.run_sync(load_factory, plugin_of(provider))
+    except PluginError as error:
+        return str(error)
+    return ""
 
 
 def model_findings(provider: str, name: str, parameters: Mapping[str, Any], path: str) -> list[Cause]:

@@ -1,20 +1,21 @@
 """Which provider types are there? The built-in ones, and those that installed packages add.
 
 A package adds one by an entry point in the group `kastra.models`: its name is the provider type, its value a
-`ModelFactory`. A built-in name can't be replaced. Nothing is imported before a model of that type is made.
+`ModelFactory`. A built-in name can't be replaced. Nothing is imported before a ModelProvider or a model of that type is looked at.
 
-Read next: `kastra.model.openai`, which makes most of the built-in ones.
+Read next: `kastra.model.openai`, which makes most of the built-in ones; `kastra.plugins`.
 """
 
 import difflib
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from kastra.model.interface import Model, ModelConfig, ModelFactory, ModelServices
+from kastra.plugins import OWN, Plugin, PluginError, installed, load, reason_of
 
 GROUP = "kastra.models"
 
-_BUILT_IN = {
+BUILT_IN = {
     "scripted": "kastra.model.scripted:create",
     "openai": "kastra.model.openai:create",
     "openai-compatible": "kastra.model.openai:create",
@@ -27,7 +28,7 @@ _BUILT_IN = {
 
 def provider_types() -> list[str]:
     """The names that `model.provider` and a ModelProvider's `type` may have, sorted."""
-    return sorted({*_BUILT_IN, *(point.name for point in _installed())})
+    return sorted({*BUILT_IN, *(plugin.name for plugin in plugins())})
 
 
 def suggestion(provider: str) -> str:
@@ -40,20 +41,27 @@ def create(config: ModelConfig, services: ModelServices) -> Model:
 
     Raises:
         ValueError: there is no such type, or its configuration is wrong.
-        ImportError: the package that offers it does not load.
+        PluginError: the package that offers it does not load, or fails.
     """
-    return _factory(config.provider)(config, services)
+    plugin = plugin_of(config.provider)
+    factory = load_factory(plugin)
+    try:
+        return factory(config, services)
+    except (ValueError, ImportError):
+        raise
+    except Exception as error:
+        if plugin.distribution == OWN:
+            raise
+        raise PluginError(plugin, reason_of(error, plugin.module)) from error
 
 
-def _factory(provider: str) -> ModelFactory:
-    if provider in _BUILT_IN:
-        module, _, name = _BUILT_IN[provider].partition(":")
-        factory: ModelFactory = getattr(import_module(module), name)
-        return factory
-    for point in _installed():
-        if point.name == provider:
-            loaded: ModelFactory = point.load()
-            return loaded
+def plugin_of(provider: str) -> Plugin:
+    """Where a provider type comes from; the built-in ones are described as plugins are. Raises ValueError for an unknown one."""
+    if provider in BUILT_IN:
+        return Plugin(GROUP, provider, BUILT_IN[provider], OWN, "")
+    for plugin in plugins():
+        if plugin.name == provider:
+            return plugin
     meant = suggestion(provider)
     known = ", ".join(provider_types())
     raise ValueError(
@@ -61,5 +69,24 @@ def _factory(provider: str) -> ModelFactory:
     )
 
 
-def _installed() -> list[EntryPoint]:
-    return list(entry_points(group=GROUP))
+def load_factory(plugin: Plugin) -> ModelFactory:
+    """What makes models of a provider type. Runs the package's code when it is first asked for.
+
+    Raises:
+        PluginError: it doesn't load, or can't be called.
+    """
+    if plugin.distribution == OWN:
+        module, _, name = plugin.value.partition(":")
+        builtin: ModelFactory = getattr(import_module(module), name)
+        return builtin
+    factory: ModelFactory = load(plugin, _problem)
+    return factory
+
+
+def plugins() -> list[Plugin]:
+    """The provider types of installed packages."""
+    return installed(GROUP, reserved=BUILT_IN)
+
+
+def _problem(factory: Any) -> str:
+    return "" if callable(factory) else "is no function that makes a model of (config, services)"

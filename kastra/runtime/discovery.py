@@ -5,6 +5,9 @@ A module of a controllers package may hold views (`class X(View, kind="X")`), `v
 among them; a project's own `controllers/` folder is given as a path and loaded under a private package name, so that it
 never shadows another `controllers`. Only what a module defines itself counts, not what it imports. Starts nothing.
 
+What is wrong with the project's own files is an error; a package that is merely installed and doesn't load is left out, as a
+whole, and found in `failures`.
+
 Source: controller-runtime's SetupWithManager; Python entry points. Read next: `kastra.runtime.manager`.
 """
 
@@ -13,14 +16,15 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from hashlib import sha256
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from kastra.api.errors import Cause
+from kastra.plugins import Plugin, PluginError, everything, failed, place_of, reason_of
 
 from .declarative import ControllerSpec
 from .views import TypedView, Views
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
     from .manager import Manager
 
 ENTRY_POINTS = "kastra.controllers"
+FOLDER_PACKAGE = "_kastra_controllers_"
+"""How the private names of folders' packages begin."""
+BUILT_IN = "kastra.controllers"
+"""The package of the built-in ones."""
 
 Setup = Callable[["Manager"], None]
 Validator = Callable[[Mapping[str, Any]], Sequence[Cause]]
@@ -53,6 +61,8 @@ class Discovered:
         views: by kind.
         validators: by (group, kind), for admission. Each parses the object into its view and then asks `validate`.
         update_validators: likewise, from `validate_update(view, old)`.
+        failures: installed packages that don't load.
+        plugins: the installed packages of controllers, by the controller's name.
     """
 
     controllers: list[ControllerSpec[Any]] = field(default_factory=list)
@@ -60,6 +70,45 @@ class Discovered:
     views: Views = field(default_factory=Views)
     validators: dict[tuple[str, str], Validator] = field(default_factory=dict)
     update_validators: dict[tuple[str, str], UpdateValidator] = field(default_factory=dict)
+    failures: list[PluginError] = field(default_factory=list)
+    plugins: dict[str, Plugin] = field(default_factory=dict)
+
+    def can_do_without(self, spec: ControllerSpec[Any], error: Exception) -> bool:
+        """Whether a controller that can't be brought to life is a package's, whose defect is then noted, and not the project's."""
+        plugin = self.plugins.get(spec.name)
+        if plugin is not None:
+            failed(plugin, reason_of(error, plugin.module))
+        return plugin is not None
+
+    def builtin(self, wanted: bool) -> "Discovered":
+        """The same views and validators, with the built-in controllers only, or with all others."""
+
+        def chosen(function: Callable[..., Any]) -> bool:
+            return (getattr(function, "__module__", "").partition(".")[0] == "kastra") == wanted
+
+        return replace(
+            self,
+            controllers=[spec for spec in self.controllers if chosen(spec.reconcile)],
+            setups=[setup for setup in self.setups if chosen(setup)],
+        )
+
+    def _take(self, other: "Discovered") -> None:
+        """Add what a package has, or raise and add nothing."""
+        names = {spec.name for spec in self.controllers}
+        for spec in other.controllers:
+            if spec.name in names:
+                raise DiscoveryError(f"there is a controller named {spec.name!r} already; give it another name")
+        for view in other.views:
+            known = self.views.of_kind(view)
+            if known is not None:
+                raise DiscoveryError(f"{view.api_kind}.{view.api_group} has a view already: {known.__module__}")
+        for view in other.views:
+            self.views.add(view)
+        self.controllers += other.controllers
+        self.setups += other.setups
+        self.validators.update(other.validators)
+        self.update_validators.update(other.update_validators)
+        self.plugins.update(other.plugins)
 
 
 def discover(folders: Iterable[Path] = (), *, packages: Iterable[str] | None = None) -> Discovered:
@@ -70,17 +119,75 @@ def discover(folders: Iterable[Path] = (), *, packages: Iterable[str] | None = N
         packages: instead of those that entry points name.
 
     Raises:
-        DiscoveryError: a module doesn't load, or two views read the same kind.
+        DiscoveryError: a module of a folder or of `packages` doesn't load, or two views read the same kind.
     """
     found = Discovered()
-    names = sorted({e.value for e in entry_points(group=ENTRY_POINTS)}) if packages is None else packages
-    for name in names:
-        for module in _modules(_import(name, f"entry point {ENTRY_POINTS}")):
-            _collect(module, found)
+    if packages is not None:
+        for name in packages:
+            _collect_package(name, found)
+    else:
+        plugins = {plugin.value: plugin for plugin in everything(ENTRY_POINTS)}
+        if plugins.pop(BUILT_IN, None) is not None:
+            _collect_package(BUILT_IN, found)
+        for plugin in plugins.values():
+            _collect_plugin(plugin, found)
     for folder in folders:
         if folder.is_dir():
             for module in _modules(_folder_package(folder)):
                 _collect(module, found)
+    return found
+
+
+def _collect_package(name: str, found: Discovered) -> None:
+    for module in _modules(_import(name, f"entry point {ENTRY_POINTS}")):
+        _collect(module, found)
+
+
+def _collect_plugin(plugin: Plugin, found: Discovered) -> None:
+    """All of an installed package, or nothing of it and a failure."""
+    alone = Discovered()
+    try:
+        for module in _modules(importlib.import_module(plugin.module)):
+            _collect(module, alone)
+        alone.plugins = dict.fromkeys((spec.name for spec in alone.controllers), plugin)
+        alone.setups = [_guarded(setup, plugin) for setup in alone.setups]
+        found._take(alone)
+    except DiscoveryError as error:
+        found.failures.append(failed(plugin, str(error)))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a package does while it loads, Kastra goes on
+        found.failures.append(failed(plugin, reason_of(error, plugin.module)))
+
+
+def _guarded(setup: Setup, plugin: Plugin) -> Setup:
+    """A package's `setup` that can't keep the manager from starting."""
+
+    @wraps(setup)
+    def call(manager: "Manager") -> None:
+        try:
+            setup(manager)
+        except Exception as error:  # noqa: BLE001 - as for its import
+            failed(plugin, reason_of(error, plugin.module))
+
+    return call
+
+
+def folder_package(folder: Path) -> ModuleType:
+    """The package whose modules are the files of a project's folder, without any of them loaded.
+
+    Raises:
+        DiscoveryError: its `__init__.py` doesn't load.
+    """
+    return _folder_package(folder)
+
+
+def collect(module: ModuleType) -> Discovered:
+    """What one module has.
+
+    Raises:
+        DiscoveryError: it can't be used as it is.
+    """
+    found = Discovered()
+    _collect(module, found)
     return found
 
 
@@ -97,30 +204,17 @@ def _modules(package: ModuleType) -> Iterator[ModuleType]:
 def _import(name: str, wanted_by: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever a module does while it loads, the message must say which one it was.
         raise DiscoveryError(
-            f"{_place(error, name)}: {type(error).__name__}: {error} (wanted by {wanted_by})"
+            f"{place_of(error, name)}: {type(error).__name__}: {error} (wanted by {wanted_by})"
         ) from error
-
-
-def _place(error: BaseException, name: str) -> str:
-    """file:line of the deepest frame of `error` outside the import machinery."""
-    place, trace = name, error.__traceback__
-    while trace is not None:
-        filename = trace.tb_frame.f_code.co_filename
-        if not filename.startswith("<frozen") and filename != __file__ and "importlib" not in filename:
-            place = f"{filename}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    if isinstance(error, SyntaxError) and error.filename:
-        place = f"{error.filename}:{error.lineno}"
-    return place
 
 
 def _folder_package(folder: Path) -> ModuleType:
     """An empty package whose modules are the files of `folder`; loaded anew each time, as the files may have changed."""
     path = folder.resolve()
-    name = f"_kastra_controllers_{sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{FOLDER_PACKAGE}{sha256(str(path).encode()).hexdigest()[:12]}"
     for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
         del sys.modules[loaded]
     importlib.invalidate_caches()
@@ -135,7 +229,7 @@ def _folder_package(folder: Path) -> ModuleType:
             spec.loader.exec_module(package)
         except Exception as error:
             # As for every other module of the folder.
-            raise DiscoveryError(f"{_place(error, str(init))}: {type(error).__name__}: {error}") from error
+            raise DiscoveryError(f"{place_of(error, str(init))}: {type(error).__name__}: {error}") from error
         return package
     package = ModuleType(name)
     package.__path__ = [str(path)]
@@ -157,7 +251,8 @@ def _collect(module: ModuleType, found: Discovered) -> None:
             found.views.add(view)
         except ValueError as error:
             raise DiscoveryError(str(error)) from error
-        found.validators[(view.api_group, view.api_kind)] = _validator(view, None)
+        # A module that was loaded before may have brought more than the view says.
+        found.validators.setdefault((view.api_group, view.api_kind), _validator(view, None))
     setup: Any = vars(module).get("setup")
     if callable(setup) and setup.__module__ == module.__name__:
         found.setups.append(cast(Setup, setup))
@@ -176,15 +271,17 @@ def _collect(module: ModuleType, found: Discovered) -> None:
 
 
 def _subject(module: ModuleType, validate: Callable[..., Any], views: Sequence[type[Any]]) -> type[Any]:
-    """The view that a module's `validate` checks: its only one, or that of the first parameter's annotation."""
+    """The view that a module's `validate` checks: its only one, or that of the first parameter's annotation, which may come
+    from another module of the package.
+    """
     if len(views) == 1:
         return views[0]
     hints = get_type_hints(validate)
     hints.pop("return", None)
     hinted = next(iter(hints.values()), None)
-    if hinted in views:
-        return hinted  # type: ignore[return-value] # narrowed by membership
-    raise DiscoveryError(f"{module.__name__}.validate: annotate its parameter with one of the module's views")
+    if isinstance(hinted, type) and bool(getattr(hinted, "api_kind", None)):
+        return hinted
+    raise DiscoveryError(f"{module.__name__}.validate: annotate its parameter with a view")
 
 
 def _update_validator(view: type[TypedView], validate_update: Callable[[Any, Any], Sequence[Cause]]) -> UpdateValidator:

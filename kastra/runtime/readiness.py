@@ -27,6 +27,8 @@ from .reconcile import Result
 from .references import Resolution, Resolver
 from .views import Referring, Views
 
+NOT_MIGRATED = "mastra.ai/not-migrated"
+"""The annotation of an object that stands for something that `kastra migrate` could not convert; what is missing."""
 WAITING = "DependencyNotReady"
 """Reason of Ready=False when nothing is wrong with the object itself."""
 CALLABLE = frozenset({"Tool", "Agent", "Workflow", "Network"})
@@ -63,16 +65,20 @@ class Dependencies:
         unready: why something can't be used, by the path of the reference.
         misplaced: references that lead to a kind that can't stand there, with the message.
         early: whether all there is to say is that others have not been looked at yet; `Context.look_later` then.
+        not_migrated: what of the object could not be converted; empty for all but stubs of `kastra migrate`.
     """
 
     resolution: Resolution
     unready: Mapping[str, str]
     misplaced: Sequence[str] = ()
     early: bool = False
+    not_migrated: str = ""
 
     @property
     def reason(self) -> str:
         """Reason of Ready=False; empty if everything can be used."""
+        if self.not_migrated:
+            return "NotMigrated"
         if not self.resolution.ok:
             return self.resolution.reason
         if self.misplaced:
@@ -82,6 +88,8 @@ class Dependencies:
     @property
     def message(self) -> str:
         """What is missing or isn't Ready, the first five; how many references there are if nothing is."""
+        if self.not_migrated:
+            return self.not_migrated
         if not self.resolution.ok:
             return self.resolution.message
         if self.misplaced:
@@ -105,6 +113,7 @@ async def examine(view: ConfigView, ctx: Context, interchangeable: frozenset[str
     if misplaced and resolution.ok:
         ctx.condition("ResolvedRefs", False, "InvalidKind", listed(misplaced))
     report_unsupported(ctx, view.unsupported())
+    not_migrated = report_not_migrated(ctx)
     obstacles: dict[str, Obstacle] = {}
     for path, target in resolution.resolved.items():
         found = await obstacle(target, ctx.object, ctx.views, ctx.resolver)
@@ -112,7 +121,8 @@ async def examine(view: ConfigView, ctx: Context, interchangeable: frozenset[str
             obstacles[path] = found
     unready = {path: found.message for path, found in obstacles.items()}
     early = bool(obstacles) and resolution.ok and all(found.unseen for found in obstacles.values())
-    return Dependencies(resolution, unready, misplaced, early and not misplaced and is_new(ctx))
+    early = early and not misplaced and not not_migrated and is_new(ctx)
+    return Dependencies(resolution, unready, misplaced, early, not_migrated)
 
 
 def is_new(ctx: Context) -> bool:
@@ -130,6 +140,18 @@ def report_unsupported(ctx: Context, fields: Sequence[str]) -> None:
         ctx.condition("UnsupportedFeatures", True, "NotActedOn", message)
     elif ctx.object.condition("UnsupportedFeatures") is not None:
         ctx.condition("UnsupportedFeatures", False, "AllActedOn", "every field given has an effect")
+
+
+def report_not_migrated(ctx: Context) -> str:
+    """Set NotMigrated on a stub of `kastra migrate`, and to False once its annotation is gone; what is missing, if it is."""
+    given = ctx.object.metadata.get("annotations") or {}
+    if missing := given.get(NOT_MIGRATED):
+        message = f"{missing}; put it right and remove the annotation {NOT_MIGRATED}"
+        ctx.condition("NotMigrated", True, "NotMigrated", message)
+        return message
+    if ctx.object.condition("NotMigrated") is not None:
+        ctx.condition("NotMigrated", False, "Migrated", f"the annotation {NOT_MIGRATED} is gone")
+    return ""
 
 
 def suspended(ctx: Context) -> Result:

@@ -12,7 +12,7 @@ import anyio.to_thread
 from kastra.tool.http import HttpTool
 from kastra.tool.interface import ToolBody, ToolServices
 from kastra.tool.process import ProcessTool
-from kastra.tool.python import PythonTool, compile_inline, load
+from kastra.tool.python import PythonTool, compile_inline, load_entrypoint, load_plugin
 
 CALLED = ("python", "http", "process")
 """The bodies that are made here."""
@@ -34,8 +34,11 @@ async def body_of(name: str, spec: Mapping[str, Any], services: ToolServices) ->
             source: str = python["inline"]
             function = await anyio.to_thread.run_sync(compile_inline, source, name)
             return PythonTool(function, f"tool {name}")
+        if python.get("plugin"):
+            offered: str = python["plugin"]
+            return PythonTool(await anyio.to_thread.run_sync(load_plugin, offered), f"plugin {offered}")
         entrypoint: str = python["entrypoint"]
-        function = await anyio.to_thread.run_sync(load, entrypoint, services.folder)
+        function = await anyio.to_thread.run_sync(load_entrypoint, entrypoint, services.folder)
         return PythonTool(function, entrypoint)
     other = next((kind for kind in ("mcp",) if spec.get(kind) is not None), "")
     if other:

@@ -2,7 +2,7 @@
 
 Imports Python entry points and compiles inline sources (in a worker thread, since that runs somebody's code), looks for
 programs, judges addresses by name. Calls nothing and connects to nothing. What an entry point's signature says is
-remembered for the life of the process, as its module is by Python itself.
+remembered as long as its module is, by Python itself: see `kastra.tool.code_version`.
 
 Read next: `kastra.tool.bodies`, which makes what is called.
 """
@@ -20,14 +20,15 @@ import orjson
 
 from kastra.netguard import Policy
 from kastra.netguard.preview import refusal
-from kastra.tool.python import compile_inline, load, signature_of
+from kastra.tool.code_version import code_version
+from kastra.tool.python import compile_inline, load_entrypoint, load_plugin, signature_of
 from kastra.tool.schema import JsonSchema
 
 _KEPT = 4096
 _sound: set[tuple[str, str]] = set()
 """Schemas that were found to be sound: checking one takes as long as reconciling the rest of its object."""
 
-_schemas: OrderedDict[tuple[str, str], Mapping[str, Any]] = OrderedDict()
+_schemas: OrderedDict[tuple[str, str, int], Mapping[str, Any]] = OrderedDict()
 
 
 class Unusable(Exception):
@@ -93,7 +94,7 @@ async def check_function(
 
     Args:
         name: of what it belongs to, for messages.
-        body: `{entrypoint}` or `{inline}`.
+        body: `{entrypoint}`, `{inline}` or `{plugin}`.
         folder: where modules are also looked for.
         path: of the field that holds the body.
 
@@ -101,15 +102,19 @@ async def check_function(
         Unusable: it can't be imported or compiled, or can't be called by name.
     """
     source = body.get("inline")
-    entrypoint = body.get("entrypoint") or ""
+    entrypoint, offered = body.get("entrypoint") or "", body.get("plugin") or ""
+
+    key = (source, "") if source else (offered, "plugin") if offered else (entrypoint, str(folder))
 
     def read() -> Mapping[str, Any]:
         if source:
             return signature_of(compile_inline(source, name), "spec.python.inline").schema
-        return signature_of(load(entrypoint, folder), f"spec.python.entrypoint: {entrypoint}").schema
+        if offered:
+            return signature_of(load_plugin(offered), f"spec.python.plugin: {offered}").schema
+        return signature_of(load_entrypoint(entrypoint, folder), f"spec.python.entrypoint: {entrypoint}").schema
 
     try:
-        return await _remembered((source, "") if source else (entrypoint, str(folder)), read)
+        return await _remembered(key, read)
     except ValueError as error:
         if not source:
             # Python remembers what a folder held; the next attempt looks again.
@@ -118,7 +123,8 @@ async def check_function(
         raise Unusable("NotCompilable" if source else "NotImportable", message) from None
 
 
-async def _remembered(key: tuple[str, str], read: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+async def _remembered(named: tuple[str, str], read: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    key = (*named, code_version())
     known = _schemas.get(key)
     if known is None:
         # What failed isn't remembered: a module may be put in its place, and is found at the next attempt.

@@ -1,7 +1,7 @@
 """How is a Python function called as a tool? By name, with its signature as the schema where no other is given.
 
 `package.module:function` is imported when the tool is first used, also from the project's folder; `inline` source is compiled
-instead. Async functions run on the event loop, others in a worker thread, so that they can't stall it; a thread can't be
+instead, and `plugin` names an entry point `kastra.tools` of an installed package. Async functions run on the event loop, others in a worker thread, so that they can't stall it; a thread can't be
 stopped, so after a deadline its result is dropped. A parameter annotated with `ToolContext` gets the call's context and is
 hidden from the schema. Results must be JSON, or what pydantic makes JSON of (models, dataclasses, dates).
 
@@ -20,8 +20,12 @@ from typing import Any
 
 import anyio.to_thread
 
+from kastra.api.names import closest
+from kastra.plugins import PluginError, installed, load
 from kastra.tool.interface import ToolContext, ToolError
 
+PLUGINS = "kastra.tools"
+"""The entry points that are looked at."""
 MAX_RESULT = 4 * 1024 * 1024
 """Bytes of a result as JSON."""
 
@@ -118,7 +122,7 @@ class PythonTool:
         return from_json(data)
 
 
-def load(entrypoint: str, folder: Path | None) -> Callable[..., Any]:
+def load_entrypoint(entrypoint: str, folder: Path | None) -> Callable[..., Any]:
     """The function that `package.module:function` names; modules beside the manifest are found in `folder`.
 
     Runs the module's code, so call it in a worker thread.
@@ -147,6 +151,37 @@ def load(entrypoint: str, folder: Path | None) -> Callable[..., Any]:
         raise ValueError(f"spec.python.entrypoint: module {module_name} has no function {path!r}")
     function: Callable[..., Any] = found
     return function
+
+
+def load_plugin(name: str) -> Callable[..., Any]:
+    """The function that the installed package's entry point `name` offers as a tool.
+
+    Runs the module's code, so call it in a worker thread.
+
+    Raises:
+        ValueError: no package offers it, or it doesn't load.
+    """
+    offered = {plugin.name: plugin for plugin in installed(PLUGINS)}
+    if name not in offered:
+        near = closest(name, offered)
+        known = f"did you mean {near!r}?" if near else f"installed packages offer {', '.join(offered) or 'none'}"
+        raise ValueError(f"spec.python.plugin: no installed package offers a tool {name!r}; {known}")
+    try:
+        function: Callable[..., Any] = load(offered[name], plugin_problem)
+    except PluginError as error:
+        raise ValueError(f"spec.python.plugin: {error}") from None
+    return function
+
+
+def plugin_problem(function: Any) -> str:
+    """What keeps an object from being a tool; an empty text if nothing does."""
+    if not callable(function):
+        return "is no function"
+    try:
+        signature_of(function, "its signature")
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def compile_inline(source: str, name: str) -> Callable[..., Any]:
