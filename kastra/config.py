@@ -16,6 +16,7 @@ from typing import Any
 FILE_NAME = "kastra.toml"
 DATA_FOLDER = ".kastra"
 STORE_NAME = "kastra.db"
+_CHOICES = {"serve_controllers": ("all", "builtin", "none")}
 
 
 class ConfigError(ValueError):
@@ -38,6 +39,8 @@ class Settings:
         allow_private_hosts: host names and networks that outbound calls may reach although they are private.
         log_level: for the structured log on standard error.
         listen: where `kastra serve` serves, as HOST:PORT.
+        serve_controllers: which controllers `kastra serve` runs: `all`, `builtin` (the project's and those of installed packages run
+            elsewhere, by `kastra controllers`), or `none`, in which case no Runs are executed either.
         tls_cert: file of the server's own certificate (PEM, the leaf first); empty for one that is made.
         tls_key: file of its key.
         watches_per_user: watches that one user may have open at the same time; more get 429.
@@ -64,6 +67,7 @@ class Settings:
     allow_private_hosts: tuple[str, ...] = ()
     log_level: str = "warning"
     listen: str = "127.0.0.1:6443"
+    serve_controllers: str = "all"
     tls_cert: str = ""
     tls_key: str = ""
     watches_per_user: int = 15_000
@@ -144,4 +148,6 @@ def _convert(name: str, value: Any, where: str, base: Path) -> Any:
         raise ConfigError(f"{where}: {name} = {value!r}: {error}") from None
     if not isinstance(value, str):
         raise ConfigError(f"{where}: {name} = {value!r}: must be a text")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise ConfigError(f"{where}: {name} = {value!r}: must be one of {', '.join(_CHOICES[name])}")
     return value

@@ -32,6 +32,7 @@ from kastra.sql.driver import MEMORY
 from kastra.store.encryption import PlainCodec, SecretCodec
 from kastra.store.objects import ObjectStore, open_store
 
+from .admission_plugins import add_hooks
 from .pauses import short_pauses
 
 if TYPE_CHECKING:
@@ -79,11 +80,15 @@ async def compose(
     reconcile: bool = True,
     execute: bool = True,
     path: str | Path | None = None,
+    controllers: str = "all",
+    intercept: "Callable[[Client], Client] | None" = None,
 ) -> AsyncIterator[Composition]:
     """Own the store and run everything; stops gracefully in the reverse order.
 
     Args:
+        controllers: which ones run here: `all`, `builtin`, or `none`, which also executes nothing. Admission is the same.
         path: of the store instead of the settings' own; `:memory:` for none.
+        intercept: puts something between controllers and the API, for tests.
 
     Raises:
         Owned: another process has the store.
@@ -94,6 +99,7 @@ async def compose(
 
     clock = clock or SystemClock()
     path = path if path is not None else settings.store
+    reconcile = reconcile and controllers != "none"
     bus = Bus(clock)
     connectors = ConnectorRegistry()
     discovered = discover_controllers(settings)
@@ -131,9 +137,11 @@ async def compose(
         )
         client = LoopbackClient(api.registry, user=_ADMIN)
         await api.definitions.ensure(await outdated(client))
+        add_hooks(api.registry.admission)
         parts = Composition(settings, clock, bus, store, api, client, validators=validators)
         if reconcile:
-            manager = parts.manager = await _make_manager(parts, discovered, stack, execute=execute)
+            chosen = discovered if controllers == "all" else discovered.builtin(True)
+            manager = parts.manager = await _make_manager(parts, chosen, stack, execute=execute, intercept=intercept)
             async with anyio.create_task_group() as tasks:
                 await tasks.start(manager.run)
                 # What goes wrong in the caller's block must reach the caller as it is, not in a group.
@@ -225,13 +233,16 @@ async def _make_manager(
     stack: AsyncExitStack,
     *,
     execute: bool,
+    intercept: "Callable[[Client], Client] | None",
 ) -> "Manager":
     from kastra.netguard import Policy
     from kastra.runtime.manager import Manager
 
     settings = parts.settings
     policy = outbound_policy(settings)
-    client = LoopbackClient(parts.api.registry, user=_CONTROLLERS)
+    client: Client = LoopbackClient(parts.api.registry, user=_CONTROLLERS)
+    if intercept is not None:
+        client = intercept(client)
     manager = Manager(client, parts.bus, parts.clock, grace=settings.grace)
     manager.register_service(Settings, settings)
     manager.register_service(Policy, policy)

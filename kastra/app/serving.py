@@ -38,7 +38,7 @@ from kastra.telemetry import register_secret
 
 from .access import ADMIN, UserFile, administrator, write_kubeconfig
 from .certificates import certificates, client_authorities, given_certificates, signing_key
-from .composition import compose, outbound_policy
+from .composition import Composition, compose, outbound_policy
 from .identity import openid
 from .peers import PeerProtocol
 from .slow_clients import PatientProtocol, notice_dead_peers
@@ -87,11 +87,13 @@ class Serving:
         url: of the API, over TLS.
         insecure_url: of the plain listener; empty without one.
         kubeconfig: for kubectl.
+        parts: what is served.
     """
 
     url: str
     insecure_url: str
     kubeconfig: Path
+    parts: Composition
 
 
 class _SecureProtocol(PatientProtocol, PeerProtocol):
@@ -188,7 +190,7 @@ async def serving(
                     kubeconfig = write_kubeconfig(settings.data, url, files.authority, token)
                     write_endpoint(settings.store, Endpoint(url, os.getpid(), token, str(files.authority)))
                     plain = _url("http", insecure, insecure_socket) if insecure and insecure_socket else ""
-                    yield Serving(url, plain, kubeconfig)
+                    yield Serving(url, plain, kubeconfig, parts)
                 finally:
                     remove_endpoint(settings.store)
                     for application in applications:

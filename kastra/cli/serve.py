@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kastra.config import Settings
 
 
-def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> "Address | None":
+def address(context: click.Context, parameter: click.Parameter, value: str | None) -> "Address | None":
     """An option's value as an address."""
     from kastra.app.serving import Address
     from kastra.config import ConfigError
@@ -43,7 +43,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    callback=_address,
+    callback=address,
     help="Where to serve, over TLS (default: the setting listen, 127.0.0.1:6443).",
 )
 @click.option("--tls-cert", metavar="FILE", help="The server's own certificate (PEM); by default one is made.")
@@ -51,10 +51,21 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--insecure-http",
     metavar="HOST:PORT",
-    callback=_address,
+    callback=address,
     help="Also serve plain HTTP without authentication, on loopback only.",
 )
-def serve(listen: "Address | None", tls_cert: str | None, tls_key: str | None, insecure_http: "Address | None") -> int:
+@click.option(
+    "--controllers",
+    type=click.Choice(["all", "builtin", "none"]),
+    help="Which controllers run here (default: the setting serve_controllers, all); others by 'kastra controllers'.",
+)
+def serve(
+    listen: "Address | None",
+    tls_cert: str | None,
+    tls_key: str | None,
+    insecure_http: "Address | None",
+    controllers: str | None,
+) -> int:
     """Serve the Kubernetes API, and run controllers and Runs."""
     import anyio
 
@@ -63,6 +74,7 @@ def serve(listen: "Address | None", tls_cert: str | None, tls_key: str | None, i
 
     settings = settings_of()
     settings = replace(settings, tls_cert=tls_cert or settings.tls_cert, tls_key=tls_key or settings.tls_key)
+    settings = replace(settings, serve_controllers=controllers or settings.serve_controllers)
     listen = listen or Address.parse(settings.listen)
     configure_logging(settings.log_level, json=not sys.stderr.isatty())
     body = partial(_serve, settings, listen, insecure_http)
@@ -77,7 +89,7 @@ async def _serve(settings: "Settings", listen: "Address", insecure: "Address | N
     stopped = anyio.Event()
     async with anyio.create_task_group() as tasks:
         opening = anyio.CancelScope()
-        tasks.start_soon(_listen, opening, stopped)
+        tasks.start_soon(stop_at_signal, opening, stopped)
         with opening:
             async with serving(settings, listen, insecure) as server:
                 opening.shield = True
@@ -90,7 +102,7 @@ async def _serve(settings: "Settings", listen: "Address", insecure: "Address | N
     return 0
 
 
-async def _listen(opening: "anyio.CancelScope", stopped: "anyio.Event") -> None:
+async def stop_at_signal(opening: "anyio.CancelScope", stopped: "anyio.Event") -> None:
     """Stop at the first signal; a second one acts as if there were nobody listening."""
     import anyio
 

@@ -44,6 +44,10 @@ class Unreachable(ConnectionError):
     """The server can't be reached, isn't the one that is trusted, or hung up; the message says which and where."""
 
 
+class Untrusted(Unreachable):
+    """The server shows a certificate that isn't trusted: trying again won't help."""
+
+
 @dataclass(slots=True)
 class Answer:
     """What came back: `body` is whole, or empty where it streams."""
@@ -273,7 +277,7 @@ class Transport:
         except TimeoutError:
             raise Unreachable(f"can't reach {server}: no connection after {CONNECT_TIMEOUT:g}s") from None
         except ssl.SSLCertVerificationError as error:
-            raise Unreachable(
+            raise Untrusted(
                 f"{server} is not trusted: its certificate is refused ({error.verify_message}); "
                 "is certificate-authority in the kubeconfig that server's?"
             ) from None

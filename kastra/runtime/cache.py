@@ -48,7 +48,7 @@ class Cache:
         self._on_progress = on_progress
         self._informers: dict[str, Informer] = {}
         # Only a hint, so nobody waits for it: these may not be readable to this process.
-        self._definitions = Informer(client, _CRD, clock)
+        self._definitions = Informer(client, _CRD, clock, hint=True)
         self._definitions.add_handler(self._on_definition)
         self._aliases: dict[str, str] = {}
         self._generation = -1

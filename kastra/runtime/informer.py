@@ -55,6 +55,7 @@ class Informer:
         page_size: objects per list request.
         base_delay: seconds to wait after a first failed attempt; doubles up to `max_delay`, with jitter.
         on_progress: called after each change, list and bookmark.
+        hint: nobody depends on it, so that its failures aren't worth a line in the log.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Informer:
         base_delay: float = 0.1,
         max_delay: float = 30.0,
         on_progress: Callable[[], None] | None = None,
+        hint: bool = False,
     ) -> None:
         self.kind = kind
         self.state = State.LISTING
@@ -75,6 +77,9 @@ class Informer:
         """The revision up to which this informer has seen every change of its kind."""
         self.relists = 0
         """How often it listed after the first time."""
+        self.problem: Exception | None = None
+        """What the last attempt to list or to watch failed with; None while all is well or the kind isn't there."""
+        self._log_level = logging.DEBUG if hint else logging.WARNING
         self._client = client
         self._clock = clock
         self._namespace = namespace
@@ -155,10 +160,12 @@ class Informer:
                 self._resume_from = ""
                 self.state = State.LISTING
             except NotFound:
+                self.problem = None
                 self._become_absent()
             except Exception as error:  # noqa: BLE001 - whatever a client can raise, an informer must outlive it
+                self.problem = error
                 if failures in (0, 5) or failures % 50 == 0:
-                    logger.warning("watch of %s failed, trying again: %s", self.kind, error)
+                    logger.log(self._log_level, "watch of %s failed, trying again: %s", self.kind, error)
             # A stream that ends or breaks after it brought something is resumed at once; one that brings nothing is not
             # asked again and again.
             failures = 0 if self._moved else failures + 1
@@ -192,6 +199,7 @@ class Informer:
         self._resume_from = first
         self._advance(int(first) if first.isdecimal() else 0)
         self._moved = True
+        self.problem = None
         self._synced.set()
 
     async def _watch(self) -> None:
@@ -200,6 +208,7 @@ class Informer:
         async with self._client.watch(
             self.kind, self._namespace, resource_version=self._resume_from, allow_bookmarks=True
         ) as events:
+            self.problem = None
             async for event in events:
                 obj = event.object
                 key, version = key_and_version(obj)

@@ -13,9 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+
 from kastra.api.errors import AlreadyExists, Conflict, NotFound, StatusError
 from kastra.api.meta import ObjectRef
 from kastra.client.interface import Client, WriteOptions
+from kastra.client.kubeconfig import KubeconfigError
 from kastra.clock import Clock, rfc3339_micro
 
 logger = logging.getLogger(__name__)
@@ -96,7 +99,7 @@ class LeaderElector:
             lease = await self._client.get(self._ref)
             if lease.spec.get("holderIdentity") == self._election.identity:
                 await self._write(lease.to_dict(), {"holderIdentity": "", "leaseDurationSeconds": 1})
-        except StatusError as error:
+        except (StatusError, OSError, KubeconfigError) as error:
             logger.info("could not release the Lease; it runs out by itself: %s", error)
 
     @property
@@ -105,12 +108,33 @@ class LeaderElector:
 
     async def _try(self) -> bool:
         try:
-            return await self._take_or_renew()
+            return await self._in_time()
         except (AlreadyExists, Conflict):
             return False
-        except StatusError as error:
+        except (StatusError, OSError, KubeconfigError) as error:
+            # A server that restarts is gone for a while; how long that may take is `hold`'s affair.
             logger.warning("leader election: %s", error)
             return False
+
+    async def _in_time(self) -> bool:
+        """As `_take_or_renew`, and False if the server has not answered by when the holder must have renewed."""
+        taken = False
+
+        async def expire(scope: anyio.CancelScope) -> None:
+            await self._clock.sleep(self._election.renew_deadline - self._election.retry_period)
+            scope.cancel()
+
+        failure: StatusError | OSError | KubeconfigError | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(expire, tasks.cancel_scope)
+            try:
+                taken = await self._take_or_renew()
+            except (StatusError, OSError, KubeconfigError) as error:
+                failure = error  # carried out of the task group, which would wrap it
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return taken
 
     async def _take_or_renew(self) -> bool:
         election, now = self._election, rfc3339_micro(self._clock.now())

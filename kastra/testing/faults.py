@@ -20,7 +20,9 @@ from kastra.api.object import Object
 from kastra.api.scheme import Scheme
 from kastra.client.interface import DEFAULT_OPTIONS, Client, ObjectList, PatchType, Watch, WriteOptions
 
-Verb = Literal["get", "list", "watch", "create", "update", "patch", "apply", "delete", "deletecollection", "connect", "*"]
+Verb = Literal[
+    "get", "list", "watch", "create", "update", "patch", "apply", "delete", "deletecollection", "connect", "*"
+]
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ def test_lists_are_separated_by_commas_or_spaces_in_the_environment(tmp_path: Pa
         ("concurrent_runs = 0\n", "must be at least 1"),
         ('concurrent_runs = "many"\n', "invalid literal"),
         ("log_level = 3\n", "must be a text"),
+        ('serve_controllers = "some"\n', "must be one of all, builtin, none"),
         ("workers = \n", "kastra.toml"),
     ],
 )
