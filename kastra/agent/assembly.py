@@ -18,6 +18,7 @@ from kastra.engine.output import Output
 from kastra.engine.retry import RetryPolicy
 from kastra.engine.step import StepContext, StepError
 from kastra.tool.bodies import body_of
+from kastra.tool.code_version import code_version
 from kastra.tool.declared import ANYTHING, DeclaredTool, declared, throttle_of
 from kastra.tool.schema import JsonSchema
 from kastra.tool.throttle import Throttle
@@ -51,18 +52,18 @@ class Assembly:
     def __init__(self, services: AgentServices) -> None:
         self.services = services
         # By identity of the closure's objects, which are held along so that the identity isn't reused.
-        self._made: OrderedDict[int, tuple[Objects, dict[str, Any]]] = OrderedDict()
+        self._made: OrderedDict[int, tuple[Objects, int, dict[str, Any]]] = OrderedDict()
         self._throttles: dict[tuple[str, int], Throttle | None] = {}
 
     def _kept(self, objects: Objects) -> dict[str, Any]:
         entry = self._made.get(id(objects))
-        if entry is None:
-            entry = self._made[id(objects)] = (objects, {})
+        if entry is None or entry[1] != code_version():
+            entry = self._made[id(objects)] = (objects, code_version(), {})
             if len(self._made) > _KEPT:
                 self._made.popitem(last=False)
         else:
             self._made.move_to_end(id(objects))
-        return entry[1]
+        return entry[2]
 
     # --- tools -----------------------------------------------------------------------------------------------------
 

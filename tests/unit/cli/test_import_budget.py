@@ -18,7 +18,24 @@ def imported(code: str, *arguments: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("module", ["main", "get", "version", "describe", "apply", "run", "watch"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "main",
+        "get",
+        "version",
+        "describe",
+        "apply",
+        "run",
+        "watch",
+        "dev",
+        "controllers",
+        "plugins",
+        "init",
+        "new",
+        "generate",
+    ],
+)
 def test_importing_a_verb_loads_nothing_heavy(module: str) -> None:
     assert not imported(f"import kastra.cli.{module}") & set(HEAVY)
 
