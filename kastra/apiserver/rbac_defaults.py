@@ -8,6 +8,10 @@
     system:runs         the objects that Runs are made of, and their results
     system:...          discovery and questions about oneself, for everybody who is known; health for everybody
 
+The kinds are those that the server has in Kastra's group when this is asked, so a kind that is added is in the roles without
+being named here. One that is cluster-wide (Reconciler) acts for objects of everybody: all may see it, and only who may do
+everything may write it.
+
 They are written when a server starts. What was added to one is kept; what one lacks is added again, unless its annotation
 rbac.authorization.kubernetes.io/autoupdate is "false".
 
@@ -22,6 +26,7 @@ import orjson
 
 from kastra.api.errors import AlreadyExists
 from kastra.api.meta import GROUP
+from kastra.api.scheme import Scheme
 from kastra.client.interface import PatchType
 from kastra.store.interface import Key
 
@@ -37,7 +42,6 @@ AUTO_UPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _LABEL = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _READ = ["get", "list", "watch"]
 _WRITE = ["create", "delete", "deletecollection", "patch", "update"]
-_KINDS = ["agents", "models", "modelproviders", "networks", "runs", "systems", "tools", "workflows"]
 _RUN_READS = ["runs/events", "runs/history", "runs/log", "runs/steps"]
 _HEALTH = ["/healthz", "/livez", "/readyz", "/version", "/version/"]
 _DISCOVERY = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", *_HEALTH]
@@ -53,28 +57,11 @@ def _paths(paths: list[str]) -> dict[str, Any]:
     return {"nonResourceURLs": paths, "verbs": ["get"]}
 
 
-_VIEW: Rules = [
-    _rule("", ["configmaps", "events", "namespaces", "serviceaccounts"], _READ),
-    _rule("events.k8s.io", ["events"], _READ),
-    _rule(GROUP, [*_KINDS, *(f"{kind}/status" for kind in _KINDS), "agents/scale"], _READ),
-    _rule(GROUP, _RUN_READS, ["get"]),
-]
 _RUN: Rules = [
     _rule(GROUP, ["runs"], ["create"]),
     _rule(GROUP, ["agents/generate", "networks/generate", "runs/cancel", "runs/rerun", "runs/suspend"], ["create"]),
 ]
 _ANSWER: Rules = [_rule(GROUP, ["runs/resume"], ["create"])]
-_EDIT: Rules = [
-    _rule("", ["configmaps", "events", "secrets", "serviceaccounts"], _WRITE),
-    _rule("", ["secrets"], _READ),
-    _rule("", ["serviceaccounts"], ["impersonate"]),
-    _rule("", ["serviceaccounts/token"], ["create"]),
-    _rule("events.k8s.io", ["events"], _WRITE),
-    _rule("coordination.k8s.io", ["leases"], [*_READ, *_WRITE]),
-    _rule(GROUP, [*_KINDS, "agents/scale"], _WRITE),
-    *_RUN,
-    *_ANSWER,
-]
 _ADMIN: Rules = [
     _rule(RBAC, ["rolebindings", "roles"], [*_READ, *_WRITE]),
     _rule("authorization.k8s.io", ["localsubjectaccessreviews"], ["create"]),
@@ -86,31 +73,54 @@ _CONTROLLERS: Rules = [
     # Aggregated roles are filled with rules that only their readers will hold.
     _rule(RBAC, ["clusterroles"], ["escalate"]),
 ]
-_RUNS: Rules = [
-    _rule(GROUP, [*_KINDS, *(f"{kind}/status" for kind in _KINDS)], _READ),
-    _rule(GROUP, ["runs", "runs/status"], _WRITE),
-    _rule("", ["configmaps", "namespaces", "secrets"], _READ),
-    _rule("", ["events"], [*_READ, "create", "patch", "update"]),
-]
 
-ROLES: Mapping[str, Rules] = {
-    "cluster-admin": [_rule("*", ["*"], ["*"]), {"nonResourceURLs": ["*"], "verbs": ["*"]}],
-    "runner": [*_VIEW, *_RUN],
-    "approver": [*_VIEW, *_ANSWER],
-    "system:discovery": [_paths(_DISCOVERY)],
-    "system:public-info-viewer": [_paths(_HEALTH)],
-    "system:monitoring": [_paths(["/metrics", *_HEALTH])],
-    "system:basic-user": [
-        _rule("authorization.k8s.io", ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], ["create"]),
-        _rule("authentication.k8s.io", ["selfsubjectreviews"], ["create"]),
-    ],
-    "system:controllers": _CONTROLLERS,
-    "system:runs": _RUNS,
-    "system:aggregate-to-view": _VIEW,
-    "system:aggregate-to-edit": _EDIT,
-    "system:aggregate-to-admin": _ADMIN,
-}
-"""Rules by ClusterRole."""
+
+def roles(scheme: Scheme) -> Mapping[str, Rules]:
+    """Rules by ClusterRole, for the kinds that `scheme` has."""
+    ours = {resource.plural: resource.namespaced for resource in scheme if resource.group == GROUP}
+    kinds = sorted(plural for plural, namespaced in ours.items() if namespaced)
+    read = [*sorted(ours), *(f"{plural}/status" for plural in sorted(ours))]
+    view: Rules = [
+        _rule("", ["configmaps", "events", "namespaces", "serviceaccounts"], _READ),
+        _rule("events.k8s.io", ["events"], _READ),
+        _rule(GROUP, [*read, "agents/scale"], _READ),
+        _rule(GROUP, _RUN_READS, ["get"]),
+    ]
+    edit: Rules = [
+        _rule("", ["configmaps", "events", "secrets", "serviceaccounts"], _WRITE),
+        _rule("", ["secrets"], _READ),
+        _rule("", ["serviceaccounts"], ["impersonate"]),
+        _rule("", ["serviceaccounts/token"], ["create"]),
+        _rule("events.k8s.io", ["events"], _WRITE),
+        _rule("coordination.k8s.io", ["leases"], [*_READ, *_WRITE]),
+        _rule(GROUP, [*kinds, "agents/scale"], _WRITE),
+        *_RUN,
+        *_ANSWER,
+    ]
+    runs: Rules = [
+        _rule(GROUP, [*kinds, *(f"{plural}/status" for plural in kinds)], _READ),
+        _rule(GROUP, ["runs", "runs/status"], _WRITE),
+        _rule("", ["configmaps", "namespaces", "secrets"], _READ),
+        _rule("", ["events"], [*_READ, "create", "patch", "update"]),
+    ]
+    return {
+        "cluster-admin": [_rule("*", ["*"], ["*"]), {"nonResourceURLs": ["*"], "verbs": ["*"]}],
+        "runner": [*view, *_RUN],
+        "approver": [*view, *_ANSWER],
+        "system:discovery": [_paths(_DISCOVERY)],
+        "system:public-info-viewer": [_paths(_HEALTH)],
+        "system:monitoring": [_paths(["/metrics", *_HEALTH])],
+        "system:basic-user": [
+            _rule("authorization.k8s.io", ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], ["create"]),
+            _rule("authentication.k8s.io", ["selfsubjectreviews"], ["create"]),
+        ],
+        "system:controllers": _CONTROLLERS,
+        "system:runs": runs,
+        "system:aggregate-to-view": view,
+        "system:aggregate-to-edit": edit,
+        "system:aggregate-to-admin": _ADMIN,
+    }
+
 
 AGGREGATED: Mapping[str, Sequence[str]] = {
     "admin": ("admin", "edit", "view"),
@@ -135,7 +145,7 @@ ACCOUNTS: Mapping[str, str] = {"system:controllers": "controllers", "system:runs
 async def ensure_default_roles(registry: Registry) -> None:
     """Write what is missing."""
     call = Call(SYSTEM)
-    for name, rules in ROLES.items():
+    for name, rules in roles(registry.scheme).items():
         labels = dict(_LABEL)
         if name.startswith("system:aggregate-to-"):
             labels[AGGREGATE + name.removeprefix("system:aggregate-to-")] = "true"

@@ -1,8 +1,9 @@
-"""Nobody can give what they don't have: the check on writes to roles and bindings.
+"""Nobody can give what they don't have: the check on writes to roles, bindings and Reconcilers.
 
 A role may hold only rules that its writer is allowed already, unless the writer has the verb `escalate` on roles; a role
 may be bound only by who is allowed all of it, or has the verb `bind` on it. Runs as a policy of admission, so that it holds
-for every way of writing. Read next: `kastra.apiserver.rbac_defaults`.
+for every way of writing. A Reconciler makes objects of any kind, for objects of everybody, with the rights of the controllers:
+what it does may be written only by who has the verb `escalate` on reconcilers. Read next: `kastra.apiserver.rbac_defaults`.
 
 Source: pkg/registry/rbac (role, rolebinding: policybased storage) of kubernetes/kubernetes.
 """
@@ -13,6 +14,7 @@ from typing import Any
 import orjson
 
 from kastra.api.errors import Forbidden, NotFound
+from kastra.api.meta import GROUP
 
 from .admission import Attributes, Operation
 from .authorization import EVERYTHING, MASTERS, Access
@@ -22,6 +24,7 @@ from .rbac_rules import Rule, compile_rules, missing
 
 _ROLES = frozenset({"Role", "ClusterRole"})
 _BINDINGS = frozenset({"RoleBinding", "ClusterRoleBinding"})
+_RECONCILERS = "reconcilers"
 _MOST_SHOWN = 5
 
 
@@ -34,11 +37,14 @@ class EscalationPolicy:
     async def __call__(self, attributes: Attributes) -> None:
         """Raises Forbidden."""
         resource = attributes.resource
-        if resource.group != RBAC or attributes.operation not in (Operation.CREATE, Operation.UPDATE):
+        if resource.group not in (RBAC, GROUP) or attributes.operation not in (Operation.CREATE, Operation.UPDATE):
             return
         if MASTERS in attributes.user.groups or attributes.object is None:
             return
-        if resource.kind in _ROLES:
+        if resource.group == GROUP:
+            if resource.plural == _RECONCILERS:
+                self._check_reconciler(attributes, attributes.object)
+        elif resource.kind in _ROLES:
             self._check_role(attributes, attributes.object)
         elif resource.kind in _BINDINGS:
             self._check_binding(attributes, attributes.object)
@@ -68,8 +74,21 @@ class EscalationPolicy:
             raise NotFound(f'{plural}.{RBAC} "{name}" not found', name=name, group=RBAC, kind=plural)
         self._refuse(attributes, rules)
 
-    def _may(self, attributes: Attributes, verb: str, plural: str, name: str) -> bool:
-        access = Access(verb, RBAC, plural, "", attributes.namespace, name)
+    def _check_reconciler(self, attributes: Attributes, reconciler: Mapping[str, Any]) -> None:
+        if reconciler.get("spec") == (attributes.old_object or {}).get("spec"):
+            return
+        if self._may(attributes, "escalate", _RECONCILERS, attributes.name, GROUP):
+            return
+        raise Forbidden(
+            f'{_RECONCILERS}.{GROUP} "{attributes.name}" is forbidden: user "{attributes.user.name}" can write Reconcilers but '
+            f"has not the verb escalate on {_RECONCILERS}: a Reconciler acts with the rights of the controllers",
+            name=attributes.name,
+            group=GROUP,
+            kind=_RECONCILERS,
+        )
+
+    def _may(self, attributes: Attributes, verb: str, plural: str, name: str, group: str = RBAC) -> bool:
+        access = Access(verb, group, plural, "", attributes.namespace, name)
         return self._authorizer.authorize(attributes.user, access).allowed
 
     def _refuse(self, attributes: Attributes, wanted: list[Rule]) -> None:

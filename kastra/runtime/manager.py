@@ -227,8 +227,12 @@ class Manager:
 
     def add(self, spec: ControllerSpec[Any]) -> Controller:
         """Bring a described controller to life. Raises InjectionError if it asks for what there isn't."""
-        if self._views.of_kind(spec.view) is None:
+        known = self._views.of_kind(spec.view)
+        if known is None:
             self._views.add(spec.view)
+        elif spec.view is not known and known in spec.view.__mro__:
+            # A generated view, to which the controller's own class adds what it refers to, say.
+            self._views.replace(spec.view)
         made = self.controller(
             spec.kind,
             DeclarativeReconciler(spec, self),
@@ -290,7 +294,11 @@ class Manager:
         for setup in discovered.setups:
             setup(self)
         for spec in discovered.controllers:
-            self.add(spec)
+            try:
+                self.add(spec)
+            except Exception as error:
+                if not discovered.can_do_without(spec, error):
+                    raise
 
     def referring(self, kind: str, target_kind: str) -> Callable[[Object], Iterable[Request]]:
         """A map function for `watches`: from an object of `target_kind` to the objects of `kind` that refer to it.

@@ -69,6 +69,12 @@ def definition(plural: str) -> Mapping[str, Any]:
     return found
 
 
+def definitions() -> list[str]:
+    """The plurals of all definitions in the package."""
+    names = (entry.name for entry in files("kastra.crds").iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
 def spec_schema(plural: str) -> Mapping[str, Any]:
     """The schema of `spec`."""
     schema: Mapping[str, Any] = definition(plural)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

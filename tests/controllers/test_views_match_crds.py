@@ -6,26 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kastra.controllers.agent import AgentView
-from kastra.controllers.model import ModelView
-from kastra.controllers.modelprovider import ModelProviderView
-from kastra.controllers.network import NetworkView
-from kastra.controllers.run import RunView
-from kastra.controllers.system import SystemView
-from kastra.controllers.tool import ToolView
-from kastra.controllers.workflow import WorkflowView
+from kastra.runtime.discovery import discover
 from kastra.runtime.view import View
-from tests.contract.views import definition, lost, mismatches, spec_schema, specs
+from tests.contract.views import definition, definitions, lost, mismatches, spec_schema, specs
 
+DISCOVERED = {view.api_kind: view for view in discover(packages=["kastra.controllers"]).views}
 VIEWS: dict[str, type[Any]] = {
-    "agents": AgentView,
-    "models": ModelView,
-    "modelproviders": ModelProviderView,
-    "networks": NetworkView,
-    "runs": RunView,
-    "systems": SystemView,
-    "tools": ToolView,
-    "workflows": WorkflowView,
+    plural: DISCOVERED[kind]
+    for plural, kind in sorted((plural, definition(plural)["spec"]["names"]["kind"]) for plural in definitions())
 }
 RENAMED = {
     "agents": frozenset({"name", "systemPrompt"}),

@@ -14,6 +14,7 @@ import kastra
 from kastra.api.errors import NotFound, ServiceUnavailable
 from kastra.api.meta import ObjectRef
 from kastra.app import peek
+from kastra.app.definitions import builtin_definitions
 from kastra.client.interface import Client
 from kastra.config import Settings
 from kastra.sql.owner import Owned
@@ -99,7 +100,7 @@ async def test_a_look_at_a_store_sees_what_its_owner_has(owner: Owner, database:
         agent = await client.get(HELPER)
         assert agent.is_condition_true("Ready")
         assert {obj.name for obj in (await client.list("namespaces")).items} >= {"default", "kube-system"}
-        assert len((await client.list("customresourcedefinitions")).items) == 8
+        assert len((await client.list("customresourcedefinitions")).items) == len(builtin_definitions())
 
 
 async def test_it_follows_the_owner_within_about_a_second(owner: Owner, database: Path) -> None:

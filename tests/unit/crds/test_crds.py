@@ -20,6 +20,7 @@ SHORT_NAMES = {
     "tools": "tl",
     "workflows": "wf",
     "networks": "net",
+    "reconcilers": "rec",
     "systems": "sys",
     "models": "mdl",
     "modelproviders": "mp",
@@ -30,11 +31,15 @@ COLUMNS = {
     "tools": ["TYPE", "APPROVAL", "READY", "AGE"],
     "workflows": ["STEPS", "ACTIVE", "LAST-RUN", "READY", "AGE"],
     "networks": ["MEMBERS", "MODE", "READY", "AGE"],
+    "reconcilers": ["FOR", "BODY", "OBJECTS", "FAILING", "READY", "AGE"],
     "systems": ["READY", "AGE"],
     "models": ["PROVIDER", "MODEL", "READY", "AGE"],
     "modelproviders": ["TYPE", "MODELS", "READY", "AGE"],
     "runs": ["TARGET", "STATUS", "COST", "DURATION", "AGE"],
 }
+CLUSTER_WIDE = {"reconcilers"}
+"""Kinds that are for all namespaces at once, and so in no list of everything in one."""
+
 READY = '.status.conditions[?(@.type=="Ready")].status'
 
 
@@ -80,11 +85,11 @@ def test_a_definition_is_named_after_its_plural_and_group(plural: str) -> None:
     assert crd["apiVersion"] == "apiextensions.k8s.io/v1"
     assert crd["metadata"]["name"] == f"{plural}.mastra.ai"
     assert crd["spec"]["group"] == "mastra.ai"
-    assert crd["spec"]["scope"] == "Namespaced"
+    assert crd["spec"]["scope"] == ("Cluster" if plural in CLUSTER_WIDE else "Namespaced")
     assert crd["spec"]["names"]["plural"] == plural
     assert crd["spec"]["names"]["singular"] == kind.lower()
     assert crd["spec"]["names"]["listKind"] == f"{kind}List"
-    assert crd["spec"]["names"]["categories"] == ["kastra", "all"]
+    assert crd["spec"]["names"]["categories"] == (["kastra"] if plural in CLUSTER_WIDE else ["kastra", "all"])
 
 
 @pytest.mark.parametrize(("plural", "short"), SHORT_NAMES.items())
