@@ -111,6 +111,28 @@ def _literal(value: Any) -> str:
     return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
+def kinds() -> str:
+    """All kinds with what they are."""
+    rows = []
+    for kind in _kinds():
+        spec = definition(kind)["spec"]
+        scope = "" if spec["scope"] == "Namespaced" else " Cluster-wide."
+        text = spec["versions"][0]["schema"]["openAPIV3Schema"]["description"]
+        rows.append((f"[{kind}]({kind.lower()}.md)", f"{text}{scope}"))
+    return _table(("Kind", "What it is"), rows)
+
+
+def kind_links() -> str:
+    """A link to the page of each kind."""
+    return ", ".join(f"[{kind}](kinds/{kind.lower()}.md)" for kind in _kinds()) + "."
+
+
+def _kinds() -> list[str]:
+    from kastra.manifest.loader import load
+
+    return sorted(manifest.object["spec"]["names"]["kind"] for manifest in load([ROOT / "crds"]).manifests)
+
+
 # ---- settings, command line, metrics, failpoints
 
 
@@ -269,6 +291,8 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "summary": summary,
     "columns": columns,
     "fields": field_table,
+    "kinds": kinds,
+    "kind-links": kind_links,
     "settings": settings,
     "verbs": verbs,
     "metrics": metrics,

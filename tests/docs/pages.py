@@ -9,6 +9,7 @@ What happens to a block is said by its info string:
     python file=NAME    a file of the page's project
     python fragment     must be Python
     console             commands after `$ `, each followed by its output; run in the page's project
+    ... file=NAME       likewise, of any language
     ... no-run          not run: needs a network, a key or a terminal
     console demo        what `make demo` prints: `test_readme.py`
 
@@ -141,7 +142,11 @@ class Project:
         path.write_text(text, encoding="utf-8")
 
     def shell(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command line; its two outputs as one."""
+        """Run a command line; its two outputs as one. After `cd FOLDER` alone, all that follows happens there."""
+        if into := re.fullmatch(r"cd (\S+)\n", command):
+            self.folder = self.folder / into[1]
+            assert self.folder.is_dir(), command
+            return subprocess.CompletedProcess(command, 0, "")
         return subprocess.run(
             ["/bin/sh", "-c", command],
             cwd=self.folder,

@@ -29,7 +29,8 @@ def name_of(page: Path) -> str:
 
 def checked_blocks(page: Path) -> list[Block]:
     """The blocks to run; the README's demo has a test of its own."""
-    return [block for block in blocks_of(page) if block.language in CHECKED and not {"no-run", "demo"} & {*block.words}]
+    blocks = [block for block in blocks_of(page) if block.language in CHECKED or block.option("file")]
+    return [block for block in blocks if not {"no-run", "demo"} & {*block.words}]
 
 
 @pytest.mark.timeout(180)

@@ -91,6 +91,10 @@ def test_a_wheel_built_from_the_sdist_runs_in_an_empty_folder(tmp_path: Path) ->
         expected = {f"kastra/{folder}/{file.name}" for file in (ROOT / folder).glob(pattern)}
         assert expected <= set(names)
         assert not [name for name in names if name.startswith(f"{folder}/")]
+    templates = ROOT / "kastra" / "scaffold" / "templates"
+    expected = {str(file.relative_to(ROOT)) for file in templates.rglob("*") if file.is_file()}
+    assert expected
+    assert expected <= set(names), "templates of `kastra init` and `kastra new`"
     links = [info.filename for info in zipfile.ZipFile(wheel).infolist() if info.external_attr >> 28 == 0xA]
     assert links == [], "every file is a real one"
     with tarfile.open(sdist) as archive:
