@@ -6,9 +6,10 @@ change is made again only by `retried`, which is handed how. Never looks up anyt
 Source: the generic Store of apiserver/pkg/registry/generic. Read next: `kastra.apiserver.deletion`.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -44,7 +45,7 @@ SIZE_LIMIT = 1536 * 1024
 ATTEMPTS = 10
 _NAME_ATTEMPTS = 8
 _TURN = 1.0
-"""Seconds that somebody waits for their turn."""
+"""Seconds that a turn lasts at most."""
 _VOLATILE = frozenset({"resourceVersion", "managedFields"})
 
 
@@ -62,7 +63,7 @@ class ObjectWriter:
         self.storage = storage
         self.admission = admission
         self.clock = clock
-        self._turns: WeakValueDictionary[Key, anyio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[Key, anyio.Semaphore] = WeakValueDictionary()
 
     async def retried(self, key: Key, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Make a change that reads, decides and writes; again from the start if somebody else was faster.
@@ -77,25 +78,38 @@ class ObjectWriter:
         Raises:
             Conflict: others were faster `ATTEMPTS` times.
         """
-        turn = self._turns.get(key)
-        if turn is None:
-            try:
+        if key not in self._turns:
+            with suppress(Raced):
                 return await attempt()
-            except Raced:
-                turn = self._turns.setdefault(key, anyio.Lock())
-        # Turns are for fairness only: who waits for a webhook while it is their turn must not make all others wait.
-        with anyio.move_on_after(_TURN):
-            await turn.acquire()
-        mine = turn.statistics().owner == anyio.get_current_task()
-        try:
-            for _ in range(ATTEMPTS - 1):
+        for _ in range(ATTEMPTS - 1):
+            async with self._turn(key):
                 # The store may tell the loser before it shows what the winner wrote; then this fails once more.
                 with suppress(Raced):
                     return await attempt()
+        async with self._turn(key):
             return await attempt()
+
+    @asynccontextmanager
+    async def _turn(self, key: Key) -> AsyncIterator[None]:
+        """Wait for the others who want to change an object. A turn ends after `_TURN` seconds even if its holder isn't done:
+        turns are for fairness only, and who waits for a webhook must not make all others wait.
+        """
+        line = self._turns.setdefault(key, anyio.Semaphore(1))
+        await line.acquire()
+        held = True
+
+        def give_away() -> None:
+            nonlocal held
+            if held:
+                held = False
+                line.release()
+
+        timer = asyncio.get_running_loop().call_later(_TURN, give_away)
+        try:
+            yield
         finally:
-            if mine:
-                turn.release()
+            timer.cancel()
+            give_away()
 
     async def create(
         self,

@@ -78,7 +78,13 @@ async def faulty_proxy(port: int) -> AsyncIterator[FaultyProxy]:
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(proxy.serve(reader, writer))
         running.add(task)
-        task.add_done_callback(running.discard)
+
+        def forget(task: asyncio.Task[None]) -> None:
+            # A task that is cancelled before its first step has closed nothing.
+            writer.transport.abort()
+            running.discard(task)
+
+        task.add_done_callback(forget)
 
     listening = await asyncio.start_server(accept, "127.0.0.1", 0)
     proxy.port = listening.sockets[0].getsockname()[1]
@@ -88,6 +94,9 @@ async def faulty_proxy(port: int) -> AsyncIterator[FaultyProxy]:
         listening.close()
         proxy.refusing = True
         proxy.cut()
-        for task in tuple(running):
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        # A connection that was accepted just now reaches `accept` some rounds of the loop later.
+        for _ in range(4):
+            for task in tuple(running):
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.sleep(0)
