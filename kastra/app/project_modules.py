@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
+from kastra.runtime.discovery import slow_import_told
+
 _OURS = "kastra"
 
 
@@ -82,7 +84,8 @@ class ProjectModules:
         failed: dict[str, BaseException] = {}
         for name in names:
             try:
-                importlib.import_module(name)
+                with slow_import_told(name):
+                    importlib.import_module(name)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module does while it loads
                 failed[name] = error
                 if name in old:

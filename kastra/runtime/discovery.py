@@ -13,9 +13,12 @@ Source: controller-runtime's SetupWithManager; Python entry points. Read next: `
 
 import importlib
 import importlib.util
+import logging
 import pkgutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from hashlib import sha256
@@ -32,11 +35,15 @@ from .views import TypedView, Views
 if TYPE_CHECKING:
     from .manager import Manager
 
+logger = logging.getLogger(__name__)
+
 ENTRY_POINTS = "kastra.controllers"
 FOLDER_PACKAGE = "_kastra_controllers_"
 """How the private names of folders' packages begin."""
 BUILT_IN = "kastra.controllers"
 """The package of the built-in ones."""
+SLOW_IMPORT = 2.0
+"""Seconds after which the import of a module is said to be slow."""
 
 Setup = Callable[["Manager"], None]
 Validator = Callable[[Mapping[str, Any]], Sequence[Cause]]
@@ -147,7 +154,9 @@ def _collect_plugin(plugin: Plugin, found: Discovered) -> None:
     """All of an installed package, or nothing of it and a failure."""
     alone = Discovered()
     try:
-        for module in _modules(importlib.import_module(plugin.module)):
+        with slow_import_told(plugin.module):
+            package = importlib.import_module(plugin.module)
+        for module in _modules(package):
             _collect(module, alone)
         alone.plugins = dict.fromkeys((spec.name for spec in alone.controllers), plugin)
         alone.setups = [_guarded(setup, plugin) for setup in alone.setups]
@@ -203,12 +212,37 @@ def _modules(package: ModuleType) -> Iterator[ModuleType]:
 
 def _import(name: str, wanted_by: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with slow_import_told(name):
+            return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         # Whatever a module does while it loads, the message must say which one it was.
         raise DiscoveryError(
             f"{place_of(error, name)}: {type(error).__name__}: {error} (wanted by {wanted_by})"
         ) from error
+
+
+@contextmanager
+def slow_import_told(name: str) -> Iterator[None]:
+    """Say in the log which module keeps everybody waiting, while it does: an import that hangs never comes to an end."""
+
+    def tell() -> None:
+        place = getattr(sys.modules.get(name), "__file__", None) or name
+        logger.warning(
+            "%s: is still being imported after %g s, and nothing starts before it is; leave slow work to reconcile or setup",
+            place,
+            SLOW_IMPORT,
+        )
+
+    if name.startswith(BUILT_IN):
+        yield
+        return
+    timer = threading.Timer(SLOW_IMPORT, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _folder_package(folder: Path) -> ModuleType:

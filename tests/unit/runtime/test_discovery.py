@@ -1,7 +1,10 @@
 """Discovery finds views, validators and controllers in folders and packages, and says where a broken one is broken."""
 
+import logging
 import sys
+import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -99,6 +102,25 @@ def test_a_module_that_does_not_load_is_named_with_its_line(tmp_path: Path, text
         discover([folder(tmp_path, broken=text)], packages=[])
     assert f"{tmp_path / 'broken.py'}:{line}" in str(caught.value)
     assert says in str(caught.value)
+
+
+def test_a_module_that_keeps_everybody_waiting_is_told_while_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = threading.Event()
+    shared = ModuleType("told_of_the_import")
+    vars(shared)["wait"] = told.wait
+    monkeypatch.setitem(sys.modules, shared.__name__, shared)
+    monkeypatch.setattr("kastra.runtime.discovery.SLOW_IMPORT", 0.01)
+
+    def tell(record: logging.LogRecord) -> bool:
+        told.set()
+        return True
+
+    caplog.handler.addFilter(tell)
+    path = folder(tmp_path, slow=f"import {shared.__name__}\nassert {shared.__name__}.wait(5)\n")
+    discover([path], packages=[])
+    assert f"{path}/slow.py: is still being imported after 0.01 s" in caplog.text
 
 
 def test_two_views_of_one_kind_are_refused_with_both_places(tmp_path: Path) -> None:
