@@ -54,13 +54,15 @@ def run(*command: str | Path, cwd: Path, timeout: float = 100) -> str:
     return done.stdout
 
 
-def build(folder: Path) -> tuple[Path, Path]:
-    """The sdist, and the wheel that is made of it."""
+def build(folder: Path) -> tuple[Path, Path, Path]:
+    """The sdist, the wheel that is made of it, and the wheel that pip makes of a checkout."""
     # Without its own environment it needs no network, where the tool that builds happens to be installed.
     isolation = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
     run(sys.executable, "-m", "build", *isolation, "--outdir", folder, ROOT, cwd=folder)
     [sdist], [wheel] = folder.glob("*.tar.gz"), folder.glob("*.whl")
-    return sdist, wheel
+    run(sys.executable, "-m", "build", *isolation, "--wheel", "--outdir", folder / "direct", ROOT, cwd=folder)
+    [direct] = (folder / "direct").glob("*.whl")
+    return sdist, wheel, direct
 
 
 def install(wheel: Path, folder: Path) -> Path:
@@ -84,8 +86,9 @@ def test_a_wheel_built_from_the_sdist_runs_in_an_empty_folder(tmp_path: Path) ->
     dist, empty = tmp_path / "dist", tmp_path / "empty"
     dist.mkdir()
     empty.mkdir()
-    sdist, wheel = build(dist)
+    sdist, wheel, direct = build(dist)
     names = zipfile.ZipFile(wheel).namelist()
+    assert sorted(names) == sorted(zipfile.ZipFile(direct).namelist()), "a checkout gives the same wheel"
     assert len(names) == len(set(names)), "no file stands in the wheel twice"
     for folder, pattern in (("controllers", "*.py"), ("crds", "*.yaml")):
         expected = {f"kastra/{folder}/{file.name}" for file in (ROOT / folder).glob(pattern)}
