@@ -6,6 +6,7 @@ exact and instant. Never reads time zones: wall-clock time is UTC throughout.
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 import anyio
@@ -50,7 +51,13 @@ def milliseconds(moment: datetime) -> int:
 
 def rfc3339(moment: datetime) -> str:
     """`moment` as Kubernetes writes it in metadata: UTC, whole seconds, `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _of_second(int(moment.timestamp() // 1))
+
+
+@lru_cache(maxsize=64)
+def _of_second(seconds: int) -> str:
+    """Most times that are written are of the current second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(moment: datetime) -> str:

@@ -11,8 +11,6 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import anyio
-
 from kastra.api.durations import parse_duration
 from kastra.api.errors import BadRequest, Forbidden, InternalError, ServerTimeout, StatusError, TooManyRequests
 from kastra.api.uids import new_uid
@@ -20,6 +18,7 @@ from kastra.clock import Clock
 
 from .authentication import Authenticator
 from .authorization import AllowEverything, Authorizer
+from .deadlines import DeadlineExceeded, Deadlines
 from .http.errors import error_response, unauthorized
 from .http.health import HEALTH
 from .http.message import Disconnected, Request, Response
@@ -78,6 +77,7 @@ class Filters:
         self._clock = clock
         self._limits = limits or Limits()
         self._local = local
+        self._deadlines = Deadlines()
         self._in_flight = 0
         self._of_user: dict[str, int] = {}
 
@@ -151,9 +151,11 @@ class Filters:
         if request.method in _READS:
             return await self._handler(request)
         seconds = self._deadline(request)
-        with anyio.move_on_after(seconds):
-            return await self._handler(request)
-        raise ServerTimeout(f"Timeout: request did not complete within {seconds:g}s", retry_after=1)
+        try:
+            return await self._deadlines.within(seconds, self._handler(request))
+        except DeadlineExceeded:
+            why = f"Timeout: request did not complete within {seconds:g}s"
+            raise ServerTimeout(why, retry_after=1) from None
 
     def _deadline(self, request: Request) -> float:
         asked = request.query.get("timeout", "")

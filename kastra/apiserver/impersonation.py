@@ -15,6 +15,7 @@ from .authorization import AUTHENTICATED, SERVICE_ACCOUNT, Access, Authorizer, r
 from .call import User
 
 _USER, _GROUP, _UID, _EXTRA = b"impersonate-user", b"impersonate-group", b"impersonate-uid", b"impersonate-extra-"
+_ALL = b"impersonate-"
 _AUTHENTICATION = "authentication.k8s.io"
 
 
@@ -25,6 +26,8 @@ def impersonated(authorizer: Authorizer, user: User, headers: Mapping[bytes, byt
         BadRequest: groups, uid or extra without a user.
         Forbidden: they may not act as one of those named.
     """
+    if not any(key.startswith(_ALL) for key in headers):
+        return user
     extra = {
         unquote(key[len(_EXTRA) :].decode("latin-1")): value.decode("latin-1").split("\n")
         for key, value in headers.items()

@@ -6,6 +6,8 @@ decides anything about the API. Source: the ASGI HTTP specification. Read next: 
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -23,6 +25,7 @@ JSON = b"application/json"
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 _FALSE = frozenset({"0", "false"})
 _LENGTH_DIGITS = 19
+_SHORT_QUERY = 512
 
 
 class Disconnected(Exception):
@@ -70,8 +73,7 @@ class Request:
         try:
             segments = [unquote(part, errors="strict") if "%" in part else part for part in path.split("/") if part]
             text = scope.get("query_string", b"").decode("ascii")
-            # The first of equal names counts, as in Kubernetes.
-            query = dict(reversed(parse_qsl(text, keep_blank_values=True, errors="strict"))) if text else {}
+            query = {} if not text else _known(text) if len(text) <= _SHORT_QUERY else _parsed(text)
         except ValueError as error:
             raise BadRequest(f"the URL can't be read: {error}") from None
         headers = dict(scope["headers"])
@@ -159,6 +161,15 @@ class Response:
     headers: Sequence[tuple[bytes, bytes]] = field(default=())
     seconds: float | None = None
     cache: bytes = b"no-cache, private"
+
+
+def _parsed(query: str) -> Mapping[str, str]:
+    """The parameters of a query; the first of equal names counts, as in Kubernetes."""
+    return MappingProxyType(dict(reversed(parse_qsl(query, keep_blank_values=True, errors="strict"))))
+
+
+# Clients ask with the same few again and again.
+_known = lru_cache(maxsize=256)(_parsed)
 
 
 def text(status: int, body: str, **more: Any) -> Response:

@@ -118,5 +118,5 @@ def test_a_text_that_is_surely_without_duplicates_has_none(value: object, twice:
 def test_ordinary_objects_need_no_closer_look() -> None:
     raw = b'{"metadata":{"name":"a","labels":{"b":"c"}},"spec":{"items":[{"x": 1},{"x":2}]}}'
     assert surely_without_duplicates(raw, decode(raw))
-    for suspicious in (b'{"a":1,"a":2}', b'{"a" :1,"a":2}', b'{"a":"b\\":c"}'):
+    for suspicious in (b'{"a":1,"a":2}', b'{"a" :1,"a":2}', b'{"a": "b\\":c"}'):
         assert not surely_without_duplicates(suspicious, decode(suspicious))
