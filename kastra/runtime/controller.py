@@ -27,7 +27,7 @@ from kastra.telemetry import Metrics, redact_text
 
 from .cache import Cache
 from .haste import Haste
-from .informer import Handler, Informer
+from .informer import Handler, Informer, State
 from .predicates import Predicate, changed_besides_status
 from .reconcile import Reconciler, Request, Result, Retry, TerminalError
 from .recorder import Recorder
@@ -126,6 +126,7 @@ class Controller:
         self.every_replica = every_replica
         self._retries = dict(retries or {})
         self._polls: list[tuple[float, Poll]] = []
+        self._polling = 0
         self._haste = Haste(services.clock)
         self._reconciler = reconciler
         self._services = services
@@ -192,8 +193,9 @@ class Controller:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits, nothing is in work, and no event of a bus source waits to be mapped."""
-        return self._queue.idle and all(s.subscription is None or not s.subscription.waiting for s in self._sources)
+        """Nothing waits, nothing is in work or polled, and no event of a bus source waits to be mapped."""
+        heard = all(s.subscription is None or not s.subscription.waiting for s in self._sources)
+        return heard and self._queue.idle and not self._polling
 
     async def run(self) -> None:
         """Work until `shut_down`; then return when what is in work has ended."""
@@ -421,12 +423,19 @@ class Controller:
 
     async def _poll(self, every: float, function: Poll) -> None:
         while True:
-            try:
-                for request in await function():
-                    self.enqueue(request, "poll")
-            except Exception:
-                # What is polled may be away for a while; the next time tells.
-                logger.exception("poll failed", extra={"controller": self.name})
+            # Without a kind there are no objects to look at.
+            if self._informer.state is not State.ABSENT:
+                self._polling += 1
+                try:
+                    with anyio.fail_after(self._deadline):
+                        for request in await function():
+                            self.enqueue(request, "poll")
+                except Exception:
+                    # What is polled may be away for a while; the next time tells.
+                    logger.exception("poll failed", extra={"controller": self.name})
+                finally:
+                    self._polling -= 1
+                    self._services.progressed()
             await self._clock.sleep(every)
 
     def _map_event(self, source: _Source, event: Any) -> None:

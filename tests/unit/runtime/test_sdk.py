@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 
 import anyio
@@ -191,6 +192,27 @@ async def test_a_poll_says_which_objects_to_look_at() -> None:
         await env.clock.advance(30)
         await env.settle()
     assert seen == ["b"]
+
+
+async def test_nothing_is_settled_while_somebody_polls() -> None:
+    env, seen, outside = Env(), list[str](), list[str]()
+
+    @controller(AgentView)
+    async def reconcile(agent: AgentView) -> None:
+        seen.append(agent.metadata.name)
+
+    @reconcile.poll(every=30)
+    async def changed() -> Iterable[Request]:
+        await anyio.to_thread.run_sync(time.sleep, 0.05)
+        return [Request("default", name) for name in outside]
+
+    async with running(env, reconcile):
+        await env.client.create(manifest("Agent", "a"))
+        await env.settle()
+        outside.append("a")
+        await env.clock.advance(30)
+        await env.settle()
+    assert seen == ["a", "a"]
 
 
 # Failures
