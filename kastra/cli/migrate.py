@@ -18,9 +18,16 @@ if TYPE_CHECKING:
         "kastra migrate mastra.yaml -o manifests",
         "kastra migrate .mastrapod -o manifests --report report.json",
         "cat agent.json | kastra migrate -",
+        "kastra migrate --from serverless-workflow order.yaml -o manifests",
     )
 )
 @click.argument("old", nargs=-1, type=click.Path())
+@click.option(
+    "--from",
+    "dialect",
+    type=click.Choice(["serverless-workflow"]),
+    help="Take documents of this language only (default: told from each document).",
+)
 @click.option(
     "-o",
     "--output",
@@ -40,8 +47,8 @@ if TYPE_CHECKING:
 def migrate(old: tuple[str, ...], **options: Any) -> int:
     """Convert configuration of older dialects to manifests.
 
-    Reads root configurations, MastraPods, plain documents, dumps and stored workflows, as YAML or JSON. Exits with 1 if
-    something could not be converted; the report says where, why, and what to do.
+    Reads root configurations, MastraPods, plain documents, dumps, stored workflows and serverless workflows, as YAML or
+    JSON. Exits with 1 if something could not be converted; the report says where, why, and what to do.
     """
     if not old:
         raise click.UsageError("say what to convert: files, folders, globs or -")
@@ -60,7 +67,13 @@ async def _migrate(client: "Client", old: tuple[str, ...], options: dict[str, An
 
     validator = validator_for(client, settings_of())
     try:
-        found = convert(old, fields=_fields(client), check=validator.check, write_secrets=options["secrets"] == "write")
+        found = convert(
+            old,
+            fields=_fields(client),
+            check=validator.check,
+            write_secrets=options["secrets"] == "write",
+            dialect=options["dialect"] or "",
+        )
     except Unreadable as error:
         say(f"error: {error}")
         return 2

@@ -5,6 +5,7 @@
     plain document          {apiVersion, kind, metadata, spec}, or without apiVersion, or without spec
     dump of a server        plain documents below .mastrapod/resources/<namespace>/<kind>/
     stored workflow         {id, graph: [...]}
+    serverless workflow     {document: {dsl}, do: [...]}
 
 Every object becomes an Item; what it means is decided by the converter of its kind. Read next: `kastra.migrate.convert`.
 """
@@ -19,6 +20,7 @@ from .naming import namespace_name
 from .node import Node
 from .report import Level
 from .secrets import variable
+from .serverless.document import is_document
 from .sources import MAX_INCLUDED, Reader, Source
 
 POD = "MastraPod"
@@ -79,7 +81,13 @@ def items_of(ctx: Context, reader: Reader, source: Source, namespace: str = "") 
         return
     ctx.secrets.learn(value)
     kind = value.get("kind")
-    if kind == POD:
+    if is_document(value):
+        head = _mapping(value["document"])
+        own = namespace_name(_text(head.get("namespace")))
+        yield Item(
+            "ServerlessWorkflow", _text(head.get("name")), own if own not in ("", "default") else namespace, node
+        )
+    elif kind == POD:
         yield from _pod(ctx, reader, source, namespace)
     elif isinstance(kind, str) and kind:
         yield plain(ctx, node, namespace)

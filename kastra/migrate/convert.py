@@ -22,6 +22,7 @@ from .paths import Scope
 from .repair import make_valid
 from .report import Report
 from .secrets import Secrets
+from .serverless import document as serverless
 from .sources import Reader, Source, Unreadable
 
 Check = Callable[[Sequence[Manifest]], list[list[Problem]]]
@@ -39,6 +40,7 @@ _ORDER = (
     "Agent",
     "Workflow",
     "Dynamic",
+    "ServerlessWorkflow",
     "Network",
     "System",
 )
@@ -70,6 +72,7 @@ def migrate(
     check: Check,
     stdin: BinaryIO | None = None,
     write_secrets: bool = False,
+    dialect: str = "",
 ) -> Migration:
     """Convert everything that `paths` hold.
 
@@ -79,6 +82,7 @@ def migrate(
         check: says what is wrong with manifests.
         stdin: what `-` reads; the process's by default.
         write_secrets: whether Secrets hold the keys of the input instead of a placeholder.
+        dialect: `serverless-workflow` where all documents must be of that language; told from each document if empty.
 
     Raises:
         Unreadable: an input isn't there or can't be decoded.
@@ -88,6 +92,8 @@ def migrate(
     ctx = Context(report, secrets, fields, check)
     reader = Reader(stdin)
     sources = list(reader.documents(paths))
+    if dialect == serverless.DIALECT:
+        sources = [source for source in sources if _of_serverless(ctx, source)]
     unchanged, old = _divided(ctx, sources)
     items = [item for source in old for item in items_of(ctx, reader, source)]
     if len(items) > _MAX_OBJECTS:
@@ -107,6 +113,13 @@ def migrate(
     make_valid(ctx)
     objects = sorted(ctx.drafts.values(), key=lambda draft: (draft.kind, draft.namespace, draft.name))
     return Migration(objects, unchanged, reader.files, report)
+
+
+def _of_serverless(ctx: Context, source: Source) -> bool:
+    if serverless.is_document(source.node.value):
+        return True
+    ctx.note("not-migrated", "", source.node, "it is no serverless workflow: it lacks document.dsl", "leave out --from")
+    return False
 
 
 def _rank(item: Item) -> int:
@@ -186,6 +199,9 @@ def _convert(ctx: Context, item: Item) -> None:
         tools.tool(ctx, node, name, namespace)
     elif item.kind == "Agent":
         agents.agent(ctx, node, name, namespace)
+    elif item.kind == "ServerlessWorkflow":
+        item.kind = "Workflow"
+        serverless.workflow(ctx, node, name, namespace)
     elif item.kind == "Workflow" and isinstance(node.peek("graph"), list):
         dynamic.dynamic_workflow(ctx, node, name, namespace)
     elif item.kind == "Dynamic":
