@@ -10,10 +10,11 @@ Read next: `kastra.tool.check`, which looks at the body.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kastra.agent.check import called_schema
 from kastra.api.errors import Cause
+from kastra.api.quantities import parse_quantity
 from kastra.api.types import Reference
 from kastra.config import Settings
 from kastra.netguard import Policy
@@ -24,13 +25,15 @@ from kastra.runtime.readiness import EARLY, Dependencies, examine, listed, suspe
 from kastra.runtime.reconcile import Result
 from kastra.runtime.value_sources import examine_values
 from kastra.runtime.view import Fields, View
+from kastra.runtime.view_builtin import BuiltinUse
 from kastra.runtime.view_checks import schema_findings, template_findings
-from kastra.runtime.view_errors import forbidden, required
+from kastra.runtime.view_errors import forbidden, invalid, required
 from kastra.runtime.view_types import Duration, NamedValues, Ref, Retry, ValueFrom
 from kastra.tool.check import Unusable, check_body, schema_hash
 from kastra.tool.declared import ANYTHING
+from kastra.tool.toolkit.catalogue import builtins, problem
 
-BODIES = ("python", "http", "mcp", "process", "agent", "workflow")
+BODIES = ("python", "http", "mcp", "process", "builtin", "agent", "workflow")
 """The kinds of tool, by the field that holds the body."""
 LOOK_AGAIN = 30.0
 """Seconds until a tool whose code or program is missing is looked at again, since no event tells when that appears."""
@@ -56,9 +59,13 @@ class PythonBody(Fields):
 class HttpAuth(Fields):
     """How a request is authenticated."""
 
-    type: Literal["bearer", "basic", "header"]
+    type: Literal["bearer", "basic", "header", "query", "oauth2"]
     header: str | None = None
     username: str | None = None
+    parameter: str | None = None
+    token_url: str | None = Field(default=None, alias="tokenURL")
+    client_id: str | None = Field(default=None, alias="clientID")
+    scope: str | None = None
     value_from: ValueFrom
 
 
@@ -70,6 +77,8 @@ class HttpBody(Fields):
     headers: NamedValues = Field(default_factory=list)
     body: Any = None
     auth: HttpAuth | None = None
+    output: Any = None
+    max_bytes: int | None = None
     allow_private: bool | None = None
 
 
@@ -84,6 +93,12 @@ class ProcessBody(Fields):
     """A program that reads its arguments as JSON and writes its result."""
 
     command: list[str]
+    folder: str | None = None
+    env: NamedValues = Field(default_factory=list)
+    pass_env: list[str] | None = None
+    memory: str | int | None = None
+    cpu: int | None = None
+    max_output: str | int | None = None
 
 
 class RateLimit(Fields):
@@ -110,6 +125,7 @@ class ToolSpec(Fields):
     http: HttpBody | None = None
     mcp: McpBody | None = None
     process: ProcessBody | None = None
+    builtin: BuiltinUse | None = None
     agent: Ref | None = None
     workflow: Ref | None = None
     timeout: Duration | None = None
@@ -123,6 +139,18 @@ class ToolSpec(Fields):
     probe: ToolRefHolder | None = None
     compensate: ToolRefHolder | None = None
     suspend: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_over_what_the_toolkit_says(cls, data: Any) -> Any:
+        use = data.get("builtin") if isinstance(data, Mapping) else None
+        name = use.get("name") if isinstance(use, Mapping) else use
+        tool = builtins().get(name) if isinstance(name, str) else None
+        if tool is None:
+            return data
+        given = data.get("annotations")
+        annotations = {**tool.effect.annotations(), **(given if isinstance(given, Mapping) else {})}
+        return {"timeout": f"{tool.timeout:g}s", **data, "annotations": annotations}
 
     @property
     def body(self) -> str:
@@ -158,12 +186,14 @@ class ToolView(View, kind="Tool"):
 
     def values(self) -> list[tuple[str, ValueFrom]]:
         """Every value that comes from elsewhere, with its path."""
-        http = self.spec.http
-        if http is None:
-            return []
-        used = [(f"spec.http.headers[{index}].valueFrom", h.value_from) for index, h in enumerate(http.headers)]
-        if http.auth is not None:
-            used.append(("spec.http.auth.valueFrom", http.auth.value_from))
+        http, process = self.spec.http, self.spec.process
+        used: list[tuple[str, ValueFrom | None]] = []
+        if http is not None:
+            used += [(f"spec.http.headers[{index}].valueFrom", h.value_from) for index, h in enumerate(http.headers)]
+            if http.auth is not None:
+                used.append(("spec.http.auth.valueFrom", http.auth.value_from))
+        if process is not None:
+            used += [(f"spec.process.env[{index}].valueFrom", v.value_from) for index, v in enumerate(process.env)]
         return [(path, value) for path, value in used if value is not None]
 
     def unsupported(self) -> list[str]:
@@ -171,7 +201,7 @@ class ToolView(View, kind="Tool"):
         return [f"spec.{name}" for name in _NOT_ACTED_ON if name in self.spec.model_fields_set]
 
 
-_NOT_ACTED_ON = ("mcp", "isolation", "probe", "compensate")
+_NOT_ACTED_ON = ("isolation", "compensate")
 
 
 def validate(view: ToolView) -> list[Cause]:
@@ -187,8 +217,15 @@ def validate(view: ToolView) -> list[Cause]:
         found += template_findings(spec.http.body, "spec.http.body", ("input",))
         for index, header in enumerate(spec.http.headers):
             found += template_findings(header.value, f"spec.http.headers[{index}].value", ("input",))
-        if spec.http.auth is not None and spec.http.auth.type == "basic" and not spec.http.auth.username:
-            found.append(required("spec.http.auth.username", "basic authentication needs a user name"))
+        found += template_findings(spec.http.output, "spec.http.output", ("input", "response"))
+        if spec.http.auth is not None:
+            found += _auth_findings(spec.http.auth)
+    if spec.process is not None:
+        found += _process_findings(spec.process)
+    if spec.builtin is not None:
+        field, message = problem(spec.builtin.name, spec.builtin.settings, group=False)
+        if message:
+            found.append(invalid(spec.builtin.plain().get(field), message, f"spec.builtin.{field}"))
     if spec.on_in_doubt == "probe" and spec.probe is None:
         found.append(required("spec.probe", "onInDoubt: probe needs a tool that finds out"))
     for schema, path in ((spec.input_schema, "spec.inputSchema"), (spec.output_schema, "spec.outputSchema")):
@@ -197,7 +234,36 @@ def validate(view: ToolView) -> list[Cause]:
     return found
 
 
-@controller(ToolView, watches=("Agent", "Workflow", "Tool", "Secret", "ConfigMap"), concurrency=16)
+def _auth_findings(auth: HttpAuth) -> list[Cause]:
+    needed = {
+        "basic": {"username": "basic authentication needs a user name"},
+        "query": {"parameter": "a key in the query needs the name of its parameter"},
+        "oauth2": {
+            "tokenURL": "OAuth 2 needs the address of tokens",
+            "clientID": "OAuth 2 needs the name of the client",
+        },
+    }
+    given = auth.plain()
+    return [
+        required(f"spec.http.auth.{field}", why)
+        for field, why in needed.get(auth.type, {}).items()
+        if not given.get(field)
+    ]
+
+
+def _process_findings(process: ProcessBody) -> list[Cause]:
+    found = []
+    given = process.plain()
+    for field in ("memory", "maxOutput"):
+        try:
+            if field in given and not 0 < parse_quantity(str(given[field])) <= 1 << 50:
+                raise ValueError("must be more than 0 and at most 1Pi")
+        except ValueError as error:
+            found.append(invalid(given[field], str(error), f"spec.process.{field}"))
+    return found
+
+
+@controller(ToolView, watches=("Agent", "Workflow", "Tool", "Secret", "ConfigMap", "MCPServer"), concurrency=16)
 async def reconcile(tool: ToolView, ctx: Context) -> Result:
     """Find out whether the tool could be called, and with what arguments."""
     spec, settings = tool.spec, ctx.service(Settings)
@@ -216,7 +282,7 @@ async def reconcile(tool: ToolView, ctx: Context) -> Result:
     if values.missing:
         return ctx.not_ready("ValueNotFound", listed(values.missing))
     if spec.mcp is not None:
-        return ctx.not_ready("UnsupportedFeatures", "spec.mcp: tools of MCP servers can't be called by this version")
+        return _of_server(spec, spec.mcp.tool, found, ctx)
     plain = spec.plain()
     try:
         own = await check_body(tool.metadata.name, plain, settings.project, ctx.service(Policy))
@@ -226,6 +292,20 @@ async def reconcile(tool: ToolView, ctx: Context) -> Result:
     ctx.status.schema_hash = schema_hash(schema)
     ctx.status.input_schema = None if spec.input_schema is not None or own is None else own
     return ctx.ready(f"its {spec.body} body can be called", "Resolved")
+
+
+def _of_server(spec: ToolSpec, name: str, found: Dependencies, ctx: Context) -> Result:
+    """Whether the MCPServer offers the tool that this one stands for, and may call it."""
+    server = found.resolution.resolved["spec.mcp.serverRef"]
+    what = f"MCPServer {server.namespace}/{server.name}"
+    tool = next((tool for tool in server.status.get("discoveredTools") or () if tool["name"] == name), None)
+    if tool is None:
+        return ctx.not_ready("ToolNotFound", f"spec.mcp.tool: {what} has no tool {name!r}")
+    if tool.get("state") == "Quarantined":
+        return ctx.not_ready("Quarantined", f"spec.mcp.tool: {what}: {name}: {tool.get('reason')}")
+    ctx.status.schema_hash = schema_hash(spec.input_schema) if spec.input_schema is not None else tool["schemaHash"]
+    ctx.status.input_schema = None
+    return ctx.ready(f"{what} offers it", "Resolved")
 
 
 def _called(ctx: Context, found: Dependencies) -> Mapping[str, Any]:

@@ -13,8 +13,9 @@ from kastra.tool.http import HttpTool
 from kastra.tool.interface import ToolBody, ToolServices
 from kastra.tool.process import ProcessTool
 from kastra.tool.python import PythonTool, compile_inline, load_entrypoint, load_plugin
+from kastra.tool.toolkit.body import builtin_body
 
-CALLED = ("python", "http", "process")
+CALLED = ("python", "http", "process", "builtin")
 """The bodies that are made here."""
 
 
@@ -27,7 +28,9 @@ async def body_of(name: str, spec: Mapping[str, Any], services: ToolServices) ->
     if (http := spec.get("http")) is not None:
         return HttpTool({**http, "allowPrivate": http.get("allowPrivate", spec.get("allowPrivate"))}, services)
     if (process := spec.get("process")) is not None:
-        return ProcessTool(process["command"], services.folder)
+        return ProcessTool(process, services)
+    if (builtin := spec.get("builtin")) is not None:
+        return builtin_body(builtin, services)
     if (python := spec.get("python")) is not None:
         # Importing runs somebody's code, which must not stall the event loop.
         if python.get("inline"):
@@ -42,5 +45,5 @@ async def body_of(name: str, spec: Mapping[str, Any], services: ToolServices) ->
         return PythonTool(function, entrypoint)
     other = next((kind for kind in ("mcp",) if spec.get(kind) is not None), "")
     if other:
-        raise ValueError(f"spec.{other}: tools of this kind can't be called by this version")
+        raise ValueError(f"spec.{other}: tools of servers are made with the connection to their server")
     raise ValueError(f"spec: has none of {', '.join(CALLED)}")

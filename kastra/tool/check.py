@@ -23,6 +23,7 @@ from kastra.netguard.preview import refusal
 from kastra.tool.code_version import code_version
 from kastra.tool.python import compile_inline, load_entrypoint, load_plugin, signature_of
 from kastra.tool.schema import JsonSchema
+from kastra.tool.toolkit.body import checked_builtin
 
 _KEPT = 4096
 _sound: set[tuple[str, str]] = set()
@@ -64,11 +65,34 @@ async def check_body(name: str, spec: Mapping[str, Any], folder: Path, policy: P
         check_schema(spec.get(field), f"spec.{field}")
     if (python := spec.get("python")) is not None:
         return await check_function(name, python, folder)
+    if (builtin := spec.get("builtin")) is not None:
+        return check_builtin(builtin, folder)
     if (process := spec.get("process")) is not None:
         _check_program(process["command"], folder)
     if (http := spec.get("http")) is not None:
         _check_url(http["url"], policy, allow_private=bool(http.get("allowPrivate")))
     return None
+
+
+def check_builtin(use: Mapping[str, Any], folder: Path, path: str = "spec.builtin") -> Mapping[str, Any]:
+    """The schema of the arguments of a built-in tool.
+
+    Args:
+        use: `{name}` and settings.
+        folder: of the project.
+        path: of the field that names it.
+
+    Raises:
+        Unusable: there is no such tool, or it can't work with these settings.
+    """
+    try:
+        schema = checked_builtin(use, folder)
+    except ValueError as error:
+        raise Unusable("InvalidBuiltin", str(error).replace("spec.builtin", path, 1)) from None
+    for index, program in enumerate(use.get("programs") or ()):
+        if shutil.which(program) is None:
+            raise Unusable("ProgramNotFound", f"{path}.programs[{index}]: there is no {program!r} in PATH")
+    return schema
 
 
 def check_schema(schema: Mapping[str, Any] | None, path: str) -> None:

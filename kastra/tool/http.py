@@ -1,23 +1,23 @@
 """How is an HTTP endpoint called as a tool? URL, headers and body are templates over `input`, the tool's arguments.
 
-What an expression puts into the URL is percent-encoded, so that an argument can't become a host, a path or a parameter of
-its own; only a URL that is one expression as a whole is taken as it is. Every call carries `Idempotency-Key`. Answers of
-2xx are results: JSON as a value, anything else as text. The call itself, and what it may reach, is `kastra.netguard`'s.
+What an expression puts into the URL is percent-encoded, and must not be `.` or `..` within its path, so that an argument can't
+become a host, another path or a parameter of its own; only a URL that is one expression as a whole is taken as it is. Every call
+carries `Idempotency-Key`. Answers of 2xx are results: JSON as a value, anything else as text, or what `output` makes of them. The
+call itself, and what it may reach, is `kastra.netguard`'s.
 
-Source: the Idempotency-Key header draft of the IETF httpapi group. Read next: `kastra.tool.declared`.
+Source: the Idempotency-Key header draft of the IETF httpapi group. Read next: `kastra.tool.http_auth`.
 """
 
-import base64
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import orjson
 
 from kastra.cel import CelError, Template, environment
 from kastra.cel.references import tokens
-from kastra.netguard import Answer, BadAnswer, ConnectionFailed, Guard, Refused, TimedOut
-from kastra.telemetry import register_secret
+from kastra.netguard import DEFAULT_LIMITS, Answer, BadAnswer, ConnectionFailed, Guard, Limits, Refused, TimedOut
+from kastra.tool.http_auth import HttpAuth
 from kastra.tool.interface import SecretReader, ToolContext, ToolError, ToolServices
 
 MAX_COMPLAINT = 500
@@ -28,7 +28,7 @@ class HttpTool:
     """Calls one endpoint.
 
     Args:
-        spec: `{url, method?, headers, body?, auth?, allowPrivate?}` as the view gives it.
+        spec: `{url, method?, headers, body?, auth?, output?, maxBytes?, allowPrivate?}` as the view gives it.
         services: the guard and the secrets.
 
     Raises:
@@ -39,8 +39,10 @@ class HttpTool:
         env = environment("input")
         self._guard: Guard = services.guard
         self._secrets: SecretReader = services.secrets
-        self._auth: Mapping[str, Any] = spec.get("auth") or {}
         self._allow_private = bool(spec.get("allowPrivate"))
+        auth: Mapping[str, Any] | None = spec.get("auth")
+        self._auth = HttpAuth(auth, services, allow_private=self._allow_private) if auth else None
+        self._limits = Limits(max_bytes=spec["maxBytes"]) if spec.get("maxBytes") else DEFAULT_LIMITS
         self._method: str = spec.get("method") or ("POST" if spec.get("body") is not None else "GET")
         try:
             self._url = _UrlTemplate(spec["url"])
@@ -53,11 +55,16 @@ class HttpTool:
                 for index, header in enumerate(spec.get("headers") or ())
             ]
             self._body = None if spec.get("body") is None else Template.compile(spec["body"], env, "spec.http.body")
+            self._output = (
+                None
+                if spec.get("output") is None
+                else Template.compile(spec["output"], environment("input", "response"), "spec.http.output")
+            )
         except CelError as error:
             raise ValueError(str(error)) from None
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
-        """The answer's body, as a JSON value or text.
+        """The answer's body, as a JSON value or text, or what `output` makes of it.
 
         Raises:
             ToolError: the endpoint refused, was not reached, or may not be.
@@ -71,7 +78,12 @@ class HttpTool:
             raise ToolError(str(error.args[0]) if error.args else "a secret is missing", type="authorization") from None
         try:
             answer = await self._guard.request(
-                self._method, url, headers=headers, content=content, allow_private=self._allow_private
+                self._method,
+                url,
+                headers=headers,
+                content=content,
+                allow_private=self._allow_private,
+                limits=self._limits,
             )
         except Refused as error:
             raise ToolError(str(error), type="authorization", retryable=False) from None
@@ -82,8 +94,17 @@ class HttpTool:
         except BadAnswer as error:
             raise ToolError(str(error), retryable=False) from None
         if not 200 <= answer.status < 300:
-            raise _refusal(answer, secrets)
-        return _value(answer)
+            refused = _refusal(answer, secrets)
+            if answer.status == 401 and self._auth is not None:
+                refused.retryable = self._auth.forget()
+            raise refused
+        if self._output is None:
+            return _value(answer)
+        response = {"status": answer.status, "headers": dict(answer.headers), "body": _value(answer)}
+        try:
+            return self._output.evaluate({"input": arguments, "response": response})
+        except CelError as error:
+            raise ToolError(str(error), type="output", retryable=False) from None
 
     async def _request(
         self, bindings: Mapping[str, Any], context: ToolContext, secrets: list[str]
@@ -106,24 +127,9 @@ class HttpTool:
                 value = _text(template.evaluate(bindings))
             headers = {known: v for known, v in headers.items() if known.lower() != name.lower()}
             headers[name] = value
-        if self._auth:
-            secret = await self._secrets(self._auth["valueFrom"])
-            name, value = _authorization(self._auth, secret)
-            headers[name] = value
-            secrets += [secret, value]
+        if self._auth is not None:
+            url = await self._auth.apply(url, headers, secrets)
         return url, headers, content
-
-
-def _authorization(auth: Mapping[str, Any], secret: str) -> tuple[str, str]:
-    """The header that authenticates, and its value."""
-    name = auth.get("header") or "Authorization"
-    if auth["type"] == "bearer":
-        return name, f"Bearer {secret}"
-    if auth["type"] == "basic":
-        pair = base64.b64encode(f"{auth.get('username') or ''}:{secret}".encode()).decode()
-        register_secret(pair)
-        return name, f"Basic {pair}"
-    return name, secret
 
 
 class _UrlTemplate:
@@ -146,9 +152,13 @@ class _UrlTemplate:
         """The URL for these arguments."""
         if len(self._parts) == 1 and isinstance(self._parts[0], Template):
             return _text(self._parts[0].evaluate(bindings))
-        return "".join(
+        made = "".join(
             part if isinstance(part, str) else quote(_text(part.evaluate(bindings)), safe="") for part in self._parts
         )
+        if any(unquote(segment) in (".", "..") for segment in urlsplit(made).path.split("/")):
+            # Whoever reads such a path leaves the folder that the manifest names.
+            raise ToolError("an argument would make '.' or '..' a part of the path", type="validation", retryable=False)
+        return made
 
 
 def _closing(text: str, start: int) -> int:
@@ -177,13 +187,15 @@ def _refusal(answer: Answer, secrets: list[str]) -> ToolError:
         # An endpoint may quote what it was sent.
         said = said.replace(secret, "***") if secret else said
     text = f"HTTP {answer.status}{f': {said}' if said else ''}"
+    details = {"status": answer.status}
     if answer.status in (401, 403):
-        return ToolError(text, type="authorization", retryable=False)
+        return ToolError(text, type="authorization", retryable=False, details=details)
     retry_after = answer.headers.get("retry-after", "")
     wait = min(float(retry_after), 3600.0) if retry_after.isdigit() else None
     if answer.status == 429:
-        return ToolError(text, type="rate_limit", retry_after=wait)
-    return ToolError(text, retryable=answer.status in (408, 425) or answer.status >= 500, retry_after=wait)
+        return ToolError(text, type="rate_limit", retry_after=wait, details=details)
+    retryable = answer.status in (408, 425) or answer.status >= 500
+    return ToolError(text, retryable=retryable, retry_after=wait, details=details)
 
 
 def _value(answer: Answer) -> Any:

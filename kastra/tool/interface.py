@@ -23,6 +23,7 @@ class ToolError(Exception):
         type: an error type of workflows: tool, validation, timeout, rate_limit, authorization, output, or one's own.
         retryable: whether another attempt may succeed.
         retry_after: seconds that the other side asked to wait, if it did.
+        details: for expressions, as `error.details`: the HTTP status, say.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class ToolError(Exception):
         type: str = "tool",  # noqa: A002 - the name that errors have in manifests
         retryable: bool = True,
         retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
+        self.details = dict(details or {})
         self.message = message
         self.type = type
         self.retryable = retryable
@@ -87,9 +90,11 @@ class ToolServices:
         clock: for deadlines and retries.
         secrets: reads values that a tool's spec refers to.
         folder: the project's: where processes start, and where Python entry points are also looked for.
+        private: folders that the built-in tools never enter: the server's own data.
     """
 
     guard: Guard
     clock: Clock
     secrets: SecretReader
     folder: Path | None = None
+    private: tuple[Path, ...] = ()

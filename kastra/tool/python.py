@@ -12,8 +12,8 @@ import importlib
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +38,7 @@ class Signature:
         schema: JSON Schema of its arguments.
         adapters: by parameter, what turns a JSON value into what the annotation says.
         context: name of the parameter that gets the ToolContext; empty if there is none.
+        given: by parameter, the type of what it is given besides its arguments.
         open: whether it takes arguments that it doesn't name.
         description: the first paragraph of its docstring.
     """
@@ -47,6 +48,7 @@ class Signature:
     context: str
     open: bool
     description: str
+    given: Mapping[str, type] = field(default_factory=dict)
 
 
 class PythonTool:
@@ -55,15 +57,24 @@ class PythonTool:
     Args:
         function: the function.
         where: how it is named in messages.
+        signature: the function's, where it is known already.
+        given: by type, what parameters annotated with that type get; they are hidden from the schema.
 
     Raises:
         ValueError: its signature can't be called by name, or an annotation means nothing.
     """
 
-    def __init__(self, function: Callable[..., Any], where: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        where: str,
+        signature: Signature | None = None,
+        given: Mapping[type, Any] | None = None,
+    ) -> None:
         self._function = function
         self._where = where
-        self.signature = signature_of(function, where)
+        self.signature = signature or signature_of(function, where, tuple(given or ()))
+        self._given = {name: (given or {})[kind] for name, kind in self.signature.given.items()}
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         """What the function returned, as JSON.
@@ -71,7 +82,7 @@ class PythonTool:
         Raises:
             ToolError: it raised, took arguments it can't use, or returned what isn't JSON.
         """
-        keywords = self._keywords(arguments)
+        keywords = {**self._keywords(arguments), **self._given}
         if self.signature.context:
             keywords[self.signature.context] = context
         try:
@@ -208,8 +219,13 @@ def compile_inline(source: str, name: str) -> Callable[..., Any]:
     return function
 
 
-def signature_of(function: Callable[..., Any], where: str) -> Signature:
-    """A function's arguments as JSON Schema.
+def signature_of(function: Callable[..., Any], where: str, given: Sequence[type] = ()) -> Signature:
+    """A function's arguments as JSON Schema. A text in `Annotated` describes an argument.
+
+    Args:
+        function: read, not called.
+        where: how it is named in messages.
+        given: types of parameters that are no arguments.
 
     Raises:
         ValueError: a parameter can't be given by name, or its annotation has no JSON Schema.
@@ -225,11 +241,13 @@ def signature_of(function: Callable[..., Any], where: str) -> Signature:
     adapters: dict[str, TypeAdapter[Any]] = {}
     required: list[str] = []
     defaults: dict[str, Any] = {}
-    context, takes_more = "", False
+    context, takes_more, hidden = "", False, dict[str, type]()
     for name, parameter in parameters.items():
         annotation = hints.get(name, Any)
         if annotation is ToolContext:
             context = name
+        elif annotation in given:
+            hidden[name] = annotation
         elif parameter.kind is parameter.VAR_KEYWORD:
             takes_more = True
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
@@ -250,6 +268,9 @@ def signature_of(function: Callable[..., Any], where: str) -> Signature:
     except PydanticUserError:
         raise ValueError(f"{where}: an annotation has no JSON Schema") from None
     properties = {name: dict(schemas[name, "validation"]) for name in adapters}
+    for name in adapters:
+        if text := _described(hints.get(name)):
+            properties[name].setdefault("description", text)
     for name, default in defaults.items():
         properties[name]["default"] = default
     schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": takes_more}
@@ -258,4 +279,8 @@ def signature_of(function: Callable[..., Any], where: str) -> Signature:
     if "$defs" in shared:
         schema["$defs"] = shared["$defs"]
     description = (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
-    return Signature(schema, adapters, context, takes_more, description)
+    return Signature(schema, adapters, context, takes_more, description, hidden)
+
+
+def _described(annotation: Any) -> str:
+    return next((note for note in getattr(annotation, "__metadata__", ()) if isinstance(note, str)), "")

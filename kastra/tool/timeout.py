@@ -10,8 +10,17 @@ from kastra.clock import Clock
 T = TypeVar("T")
 
 
-async def within(clock: Clock, seconds: float | None, call: Callable[[], Awaitable[T]]) -> T:
+def _never() -> float:
+    return 0.0
+
+
+async def within(
+    clock: Clock, seconds: float | None, call: Callable[[], Awaitable[T]], paused: Callable[[], float] = _never
+) -> T:
     """What `call()` returns, unless that takes longer than `seconds`; None is no limit.
+
+    Args:
+        paused: seconds so far that don't count.
 
     Raises:
         TimeoutError: it took longer; it was cancelled and has ended.
@@ -22,7 +31,10 @@ async def within(clock: Clock, seconds: float | None, call: Callable[[], Awaitab
     failure: list[BaseException] = []
 
     async def expire(limit: float) -> None:
-        await clock.sleep(limit)
+        while limit > 0:
+            before = paused()
+            await clock.sleep(limit)
+            limit = paused() - before
         tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
