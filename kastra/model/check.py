@@ -54,13 +54,14 @@ def model_findings(provider: str, name: str, parameters: Mapping[str, Any], path
     if not found and not name and provider != "scripted":
         found.append(Cause(REQUIRED, f"Required value: the name of a model of {provider}", f"{path}.name"))
     if provider == "scripted":
-        found += _rules_findings(parameters.get("rules"), f"{path}.parameters.rules")
+        found += _rules_findings(parameters, f"{path}.parameters.rules")
     return found
 
 
-def _rules_findings(rules: Any, path: str) -> list[Cause]:
+def _rules_findings(parameters: Mapping[str, Any], path: str) -> list[Cause]:
+    pace = {name: value for name, value in parameters.items() if name in ("chunkSize", "delay", "chunkDelay")}
     try:
-        ScriptedModel(rules, path=path)
+        ScriptedModel(parameters.get("rules"), path=path, pace=pace)
     except ValueError as error:
         # The message begins with the exact place.
         place, _, reason = str(error).partition(": ")

@@ -5,11 +5,14 @@ decides what happens with a tool call, never retries by itself and never keeps a
 
     ModelError   one type with a `kind`: rate_limit, timeout, unavailable (these are worth another try), malformed (the
                  answer makes no sense; too), authorization, invalid_request, refused (these are not)
+    stream()     any model's response as it arrives: deltas, then one `End` that holds the whole response. The deltas are for
+                 people who watch; what counts, and is journaled, is the response in `End`.
 
 Read next: `kastra.model.scripted`, the smallest implementation, then `kastra.agent.loop`, the caller.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, Protocol, Required, TypedDict
 
@@ -37,14 +40,46 @@ class ToolCall(TypedDict):
     invalid: NotRequired[str]
 
 
+class Part(TypedDict, total=False):
+    """A piece of a user's message, in the order in which the model is to read it.
+
+    `text` has `text`; `image` and `file` have either `data` (base64) with its `mediaType`, or a `url` that the provider
+    fetches; a file may have a `filename`. `kastra.model.parts` reads them from what people write.
+    """
+
+    type: Required[Literal["text", "image", "file"]]
+    text: str
+    data: str
+    url: str
+    mediaType: str
+    filename: str
+
+
+class Reasoning(TypedDict, total=False):
+    """A stretch of what a model thought before it answered.
+
+    `signature` is the provider's proof that it thought so, `redacted` a thought that only the provider can read. Both are
+    handed back to it unchanged with the assistant's message, which some providers insist on.
+    """
+
+    text: str
+    signature: str
+    redacted: str
+
+
 class Message(TypedDict, total=False):
     """One message of a conversation.
 
-    An assistant's may have `toolCalls`; a tool's has `toolCallId`, `name` and `result`, any JSON value.
+    An assistant's may have `toolCalls` and `reasoning`; a tool's has `toolCallId`, `name` and `result`, any JSON value. A
+    user's may have `parts`; `content` is then their text. `cache: true` marks the end of a beginning that later calls will
+    share, for providers that want to be told.
     """
 
     role: Required[Role]
     content: str
+    parts: list[Part]
+    reasoning: list[Reasoning]
+    cache: bool
     toolCalls: list[ToolCall]
     toolCallId: str
     name: str
@@ -52,13 +87,19 @@ class Message(TypedDict, total=False):
 
 
 class Usage(TypedDict, total=False):
-    """Tokens of one or more calls. `calls` counts the model calls that the other figures are the sum of."""
+    """Tokens of one or more calls. `calls` counts the model calls that the other figures are the sum of.
+
+    `inputTokens` includes those read from a provider's cache (`cachedInputTokens`) and those written to it
+    (`cacheWriteInputTokens`), `outputTokens` those spent on reasoning (`reasoningTokens`), whatever the provider counts.
+    """
 
     inputTokens: int
     outputTokens: int
     cachedInputTokens: int
+    cacheWriteInputTokens: int
     reasoningTokens: int
     calls: int
+    costUSD: float
 
 
 class ModelError(Exception):
@@ -129,6 +170,7 @@ class ModelResponse:
         usage: tokens, as far as known.
         finish_reason: why it stopped.
         model: the name under which the provider answered.
+        reasoning: what it thought before, where the provider tells.
     """
 
     text: str = ""
@@ -137,10 +179,11 @@ class ModelResponse:
     usage: Usage = field(default_factory=lambda: Usage())
     finish_reason: FinishReason = "stop"
     model: str = ""
+    reasoning: Sequence[Reasoning] = ()
 
     def plain(self) -> dict[str, Any]:
         """As JSON-like data, the form that is journaled."""
-        return {
+        plain = {
             "text": self.text,
             "toolCalls": list(self.tool_calls),
             "object": self.object,
@@ -148,6 +191,9 @@ class ModelResponse:
             "finishReason": self.finish_reason,
             "model": self.model,
         }
+        if self.reasoning:
+            plain["reasoning"] = list(self.reasoning)
+        return plain
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "ModelResponse":
@@ -159,7 +205,67 @@ class ModelResponse:
             plain["usage"],
             plain["finishReason"],
             plain["model"],
+            plain.get("reasoning", ()),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer's text; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of what the model thinks before it answers; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of a tool call.
+
+    Args:
+        index: of the call among those of this response; calls may arrive interleaved.
+        id: of the call, once it is known.
+        name: of the tool, known from a call's first delta on.
+        arguments: more of their JSON text; empty in a call's first delta.
+    """
+
+    index: int
+    id: str
+    name: str
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageUpdate:
+    """The tokens used as far as the provider has counted; a later one replaces it."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """All that came before is void: it broke off, and another attempt or another model begins from the start.
+
+    Models don't send it; `kastra.model.chain` does, which tries again.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last chunk of a stream: the whole response. A stream without one has raised a ModelError."""
+
+    response: ModelResponse
+
+
+ModelChunk = TextDelta | ReasoningDelta | ToolCallDelta | UsageUpdate | Restart | End
+ModelStream = AsyncGenerator[ModelChunk, None]
 
 
 class Model(Protocol):
@@ -174,12 +280,79 @@ class Model(Protocol):
         ...
 
 
+class StreamingModel(Model, Protocol):
+    """A model that can also answer piece by piece. Callers use the function `stream`, which takes any model."""
+
+    def stream(self, request: ModelRequest) -> ModelStream:
+        """The response as it arrives; closing the generator ends the call and its connection.
+
+        Raises:
+            ModelError: at any chunk; what came before it is then no response.
+        """
+        ...
+
+
+def stream(model: Model, request: ModelRequest) -> ModelStream:
+    """The response of any model as it arrives; one that only generates gives everything at its end.
+
+    The last chunk is an `End` with the whole response. Use it under `contextlib.aclosing`, or hand it to `collected`:
+    a generator that isn't closed keeps its connection.
+
+    Raises:
+        ModelError: at any chunk; what came before it is then no response.
+    """
+    own: Callable[[ModelRequest], ModelStream] | None = getattr(model, "stream", None)
+    return own(request) if own is not None else _at_once(model, request)
+
+
+async def _at_once(model: Model, request: ModelRequest) -> ModelStream:
+    for chunk in chunks_of(await model.generate(request)):
+        yield chunk
+
+
+def chunks_of(response: ModelResponse) -> list[ModelChunk]:
+    """A whole response as the shortest stream that says the same."""
+    chunks: list[ModelChunk] = []
+    chunks += [ReasoningDelta(text) for thought in response.reasoning if (text := thought.get("text"))]
+    if response.text:
+        chunks.append(TextDelta(response.text))
+    for index, call in enumerate(response.tool_calls):
+        chunks.append(ToolCallDelta(index, call["id"], call["name"]))
+        chunks.append(ToolCallDelta(index, call["id"], call["name"], compact(call["arguments"])))
+    if response.usage:
+        chunks.append(UsageUpdate(response.usage))
+    chunks.append(End(response))
+    return chunks
+
+
+async def collected(chunks: ModelStream, watch: Callable[[ModelChunk], None] | None = None) -> ModelResponse:
+    """The whole response of a stream; `watch` is called with every chunk before the last. Closes the stream in any case.
+
+    Raises:
+        ModelError: as the stream does; also if it ends without a response.
+    """
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if isinstance(chunk, End):
+                return chunk.response
+            if watch is not None:
+                watch(chunk)
+    raise ModelError("malformed", "the model's stream ended without a response")
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What authenticates calls to a provider. Its representation shows nothing."""
+    """What authenticates calls to a provider. Its representation shows nothing.
+
+    Args:
+        api_key: sent as the provider wants it.
+        headers: sent as they are.
+        authorities: certificates (PEM) of those who may vouch for the provider, instead of the system's.
+    """
 
     api_key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    authorities: str = field(default="", repr=False)
 
 
 class CredentialsMissing(Exception):
@@ -202,6 +375,9 @@ class ModelConfig:
         parameters: defaults for every call; those of a request go before them.
         allow_private: whether `base_url` may be a private address.
         credentials: asked at every call, so that a changed Secret is used at once. Raises CredentialsMissing.
+        proxy: URL of the HTTP proxy that calls go through; empty for none.
+        capabilities: what the model can do, as its Model says; empty if nobody said, and then everything is tried.
+        dialect: corrections of how the provider speaks; see `kastra.model.dialects`.
     """
 
     provider: str
@@ -210,6 +386,9 @@ class ModelConfig:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     allow_private: bool = False
     credentials: Callable[[], Awaitable[Credentials]] = no_credentials
+    proxy: str = ""
+    capabilities: frozenset[str] = frozenset()
+    dialect: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ BUILT_IN = {
     "groq": "kastra.model.openai:create",
     "ollama": "kastra.model.openai:create",
     "openrouter": "kastra.model.openai:create",
+    "vllm": "kastra.model.openai:create",
+    "anthropic": "kastra.model.anthropic:create",
+    "pydantic-ai": "kastra.model.adapter:create",
 }
 
 

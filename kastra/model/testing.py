@@ -1,4 +1,4 @@
-"""A model provider to test against: an OpenAI-compatible server on a real socket that answers, or fails, as it is told.
+"""A model provider to test against: a server on a real socket that answers, or fails, as it is told, on either wire.
 
     async with FakeProvider() as provider:
         provider.answer(calls("lookup", {"id": 7}), status(429, retry_after=2), text("Done."))
@@ -7,19 +7,24 @@
 
 Answers are given in the order in which they were queued, whoever asks; with none left the server says so with a 500 that
 no client retries into success. Public, for tests of your own. It speaks HTTP/1.1 with keep-alive and nothing more.
+`kastra.model.testing_streams` makes streamed answers, and those of Anthropic's wire.
 
 Read next: `kastra.model.openai`, what it is called by.
 """
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.abc
 import orjson
+from anyio.streams.tls import TLSListener
+
+if TYPE_CHECKING:
+    import ssl
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class Scripted:
         headers: added to Content-Type and Content-Length.
         cut: close the connection after so many bytes of the whole answer.
         before: awaited before anything is sent.
+        pieces: sent one by one, as chunks, instead of the body.
+        between: awaited with the number of each piece before it is sent.
     """
 
     status: int = 200
@@ -48,6 +55,20 @@ class Scripted:
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
     before: Callable[[], Awaitable[None]] | None = None
+    pieces: Sequence[bytes] = ()
+    between: Callable[[int], Awaitable[None]] | None = None
+
+    def wire(self) -> tuple[bytes, list[bytes]]:
+        """The head as bytes, and what follows it, piece by piece."""
+        fields = {"Content-Type": "application/json", **self.headers}
+        if self.pieces:
+            fields["Transfer-Encoding"] = "chunked"
+        else:
+            fields["Content-Length"] = str(len(self.body))
+        head = f"HTTP/1.1 {self.status} Scripted\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
+        if not self.pieces:
+            return head.encode(), [self.body]
+        return head.encode(), [*(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in self.pieces), b"0\r\n\r\n"]
 
 
 def _completion(message: Mapping[str, Any], finish_reason: str | None, usage: Mapping[str, int] | None) -> Scripted:
@@ -106,8 +127,7 @@ def raw(body: bytes, *, code: int = 200) -> Scripted:
 
 def cut(at: int, answer: Scripted | None = None) -> Scripted:
     """An answer whose connection is closed after `at` bytes, headers counted."""
-    whole = answer or text("You will never read this to its end.")
-    return Scripted(whole.status, whole.body, whole.headers, cut=at)
+    return replace(answer or text("You will never read this to its end."), cut=at)
 
 
 def hang() -> Scripted:
@@ -117,15 +137,28 @@ def hang() -> Scripted:
 
 def after(event: Callable[[], Awaitable[None]], answer: Scripted) -> Scripted:
     """`answer`, once `event()` returns: how a test decides when a slow provider is done."""
-    return Scripted(answer.status, answer.body, answer.headers, answer.cut, before=event)
+    return replace(answer, before=event)
 
 
 class FakeProvider:
-    """The server; an async context manager."""
+    """The server; an async context manager.
 
-    def __init__(self) -> None:
+    Args:
+        tls: to serve https with.
+
+    Attributes:
+        requests: what it was asked, in order; not the listings.
+        connections: how many were opened.
+        hangups: how many answers were not wanted to their end.
+        models: names that it lists under `/models`; None to answer that by the script, too.
+    """
+
+    def __init__(self, tls: "ssl.SSLContext | None" = None) -> None:
+        self._tls = tls
         self.requests: list[Received] = []
         self.connections = 0
+        self.hangups = 0
+        self.models: list[str] | None = None
         self._script: deque[Scripted] = deque()
         self._always: Callable[[Received], Scripted] | None = None
         self._port = 0
@@ -133,7 +166,7 @@ class FakeProvider:
     @property
     def url(self) -> str:
         """The base URL, as `baseURL` wants it."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._port}/v1"
 
     def answer(self, *answers: Scripted) -> None:
         """Queue answers."""
@@ -148,7 +181,10 @@ class FakeProvider:
         self._port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - not Django
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._serve, listener)
+        if self._tls is not None:
+            self._tasks.start_soon(self._serve, TLSListener(listener, self._tls, standard_compatible=False))
+        else:
+            self._tasks.start_soon(self._serve, listener)
         return self
 
     async def __aexit__(
@@ -157,11 +193,11 @@ class FakeProvider:
         self._tasks.cancel_scope.cancel()
         await self._tasks.__aexit__(kind, error, traceback)
 
-    async def _serve(self, listener: "anyio.abc.Listener[anyio.abc.SocketStream]") -> None:
+    async def _serve(self, listener: "anyio.abc.Listener[Any]") -> None:
         async with listener:
             await listener.serve(self._connection)
 
-    async def _connection(self, stream: anyio.abc.SocketStream) -> None:
+    async def _connection(self, stream: anyio.abc.ByteStream) -> None:
         self.connections += 1
         buffer = b""
         async with stream:
@@ -177,8 +213,12 @@ class FakeProvider:
                         buffer += await stream.receive()
                     body, buffer = buffer[:length], buffer[length:]
                     request = Received(lines[0].split(" ")[1], headers, orjson.loads(body) if body else None)
-                    self.requests.append(request)
-                    if not await self._answer(stream, self._next(request)):
+                    if self.models is not None and request.path.partition("?")[0].endswith("/models"):
+                        answer = Scripted(body=orjson.dumps({"data": [{"id": name} for name in self.models]}))
+                    else:
+                        self.requests.append(request)
+                        answer = self._next(request)
+                    if not await self._answer(stream, answer):
                         return
             except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
@@ -188,14 +228,36 @@ class FakeProvider:
             return self._script.popleft()
         return self._always(request) if self._always else status(500, message="the test scripted no further answer")
 
-    async def _answer(self, stream: anyio.abc.SocketStream, answer: Scripted) -> bool:
+    async def _answer(self, stream: anyio.abc.ByteStream, answer: Scripted) -> bool:
         """Send it; whether the connection can be used again."""
+        if answer.before is None and answer.between is None:
+            return await self._send(stream, answer)
+        sent = False
+
+        async def notice() -> None:
+            try:
+                await stream.receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                self.hangups += 1
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(notice)
+            sent = await self._send(stream, answer)
+            tasks.cancel_scope.cancel()
+        return sent
+
+    async def _send(self, stream: anyio.abc.ByteStream, answer: Scripted) -> bool:
         if answer.before is not None:
             await answer.before()
-        fields = {"Content-Type": "application/json", "Content-Length": str(len(answer.body)), **answer.headers}
-        head = f"HTTP/1.1 {answer.status} Scripted\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
-        whole = head.encode() + answer.body
-        await stream.send(whole[: answer.cut])
+        head, pieces = answer.wire()
+        left = len(head) + sum(map(len, pieces)) if answer.cut is None else answer.cut
+        for number, piece in enumerate([head + pieces[0], *pieces[1:]] if answer.between is None else [head, *pieces]):
+            if answer.between is not None and 0 < number <= len(answer.pieces):
+                await answer.between(number - 1)
+            if part := piece[:left]:
+                await stream.send(part)
+            left -= len(part)
         return answer.cut is None
 
 

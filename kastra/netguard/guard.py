@@ -111,7 +111,7 @@ class Guard:
     def __init__(self, policy: Policy, *, resolver: Resolver = resolve) -> None:
         self._policy = policy
         self._resolver = resolver
-        self._pools: dict[tuple[bool, bool, str], httpcore2.AsyncConnectionPool] = {}
+        self._pools: dict[tuple[bool, bool, str, str], httpcore2.AsyncConnectionPool] = {}
 
     @property
     def policy(self) -> Policy:
@@ -142,6 +142,7 @@ class Guard:
         allow_private: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         authorities: str = "",
+        proxy: str = "",
     ) -> Answer:
         """Call `url` and return the whole answer, whatever its status.
 
@@ -153,6 +154,8 @@ class Guard:
             allow_private: open loopback and private ranges to this call, if the policy honours that.
             limits: bounds of the call.
             authorities: certificates (PEM) of those who may vouch for the server, instead of the system's.
+            proxy: URL of an HTTP proxy to go through. Its address is judged like any other; the server's name is judged too,
+                but it is the proxy that resolves it, so the policy's ranges hold for names only as far as the proxy does.
 
         Raises:
             Refused: the policy forbids the URL, its address, or a redirect's.
@@ -170,6 +173,7 @@ class Guard:
                     allow_private=allow_private,
                     limits=limits,
                     authorities=authorities,
+                    proxy=proxy,
                 ) as answer:
                     body = b"".join([chunk async for chunk in answer.chunks])
                     return Answer(answer.status, answer.headers, body)
@@ -187,12 +191,13 @@ class Guard:
         allow_private: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         authorities: str = "",
+        proxy: str = "",
     ) -> AsyncIterator[StreamedAnswer]:
         """As `request`, with the body as it arrives. `limits.timeout` bounds each read, not the whole."""
         target = Target.parse(url)
         fields = _headers(headers or {})
         for redirects in range(limits.max_redirects + 1):
-            async with self._send(method, target, fields, content, allow_private, limits, authorities) as answer:
+            async with self._send(method, target, fields, content, allow_private, limits, authorities, proxy) as answer:
                 location = answer.headers.get("location")
                 if answer.status not in _REDIRECTS or location is None or limits.max_redirects == 0:
                     yield answer
@@ -220,6 +225,7 @@ class Guard:
         allow_private: bool,
         limits: Limits,
         authorities: str,
+        proxy: str,
     ) -> AsyncIterator[StreamedAnswer]:
         import httpcore2
 
@@ -228,7 +234,7 @@ class Guard:
         if content or method.upper() in ("POST", "PUT", "PATCH"):
             headers.append((b"Content-Length", str(len(content)).encode()))
         with _mapped(target):
-            async with self._pool(target, allow_private, authorities).stream(
+            async with self._pool(target, allow_private, authorities, proxy).stream(
                 method.upper().encode("ascii", "replace"),
                 httpcore2.URL(
                     scheme=target.scheme.encode(),
@@ -257,25 +263,41 @@ class Guard:
                 finally:
                     await chunks.aclose()
 
-    def _pool(self, target: Target, allow_private: bool, authorities: str) -> "httpcore2.AsyncConnectionPool":
+    def _pool(
+        self, target: Target, allow_private: bool, authorities: str, proxy: str
+    ) -> "httpcore2.AsyncConnectionPool":
         # Kept apart by what their connections were allowed to reach: a kept-alive one isn't checked again.
         secure = target.scheme == "https"
-        key = (secure, allow_private and self._policy.honour_allow_private, authorities if secure else "")
+        if proxy:
+            self._policy.check_name(target.host)
+            if addresses := _literal(target.host):
+                self._policy.check(target.host, addresses, allow_private=allow_private)
+        key = (secure, allow_private and self._policy.honour_allow_private, authorities if secure else "", proxy)
         pool = self._pools.get(key)
         if pool is None:
-            import httpcore2
-
-            # At DEBUG it logs headers, in which there are keys.
-            logging.getLogger("httpcore2").setLevel(logging.WARNING)
-            pool = httpcore2.AsyncConnectionPool(
-                ssl_context=_tls(target, authorities) if secure else None,
-                max_connections=200,
-                max_keepalive_connections=50,
-                keepalive_expiry=30.0,
-                network_backend=_checked_backend(self._policy, self._resolver, allow_private),
-            )
-            self._pools[key] = pool
+            pool = self._pools[key] = self._new_pool(target, allow_private, authorities, proxy)
         return pool
+
+    def _new_pool(
+        self, target: Target, allow_private: bool, authorities: str, proxy: str
+    ) -> "httpcore2.AsyncConnectionPool":
+        import httpcore2
+
+        # At DEBUG it logs headers, in which there are keys.
+        logging.getLogger("httpcore2").setLevel(logging.WARNING)
+        options: dict[str, Any] = {
+            "ssl_context": _tls(target, authorities) if target.scheme == "https" else None,
+            "max_connections": 200,
+            "max_keepalive_connections": 50,
+            "keepalive_expiry": 30.0,
+            "network_backend": _checked_backend(self._policy, self._resolver, allow_private),
+        }
+        if not proxy:
+            return httpcore2.AsyncConnectionPool(**options)
+        through = Target.parse(proxy)
+        if through.scheme == "https":
+            options["proxy_ssl_context"] = _tls(through, "")
+        return httpcore2.AsyncHTTPProxy(through.origin, **options)
 
 
 def _tls(target: Target, authorities: str) -> "ssl.SSLContext":

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kastra.config import Settings
-from kastra.testing import ControlPlane
+from kastra.testing import ApplyFailed, ControlPlane
 from tests.contract.reconciler import assert_settled_pass_writes_nothing
 
 from .objects import apply, manifest, namespace, ready, remove, said, status, writes_of
@@ -20,11 +20,11 @@ async def env(tmp_path: Path) -> AsyncIterator[ControlPlane]:
 
 
 def provider(name: str, where: str = "default", **spec: Any) -> dict[str, Any]:
-    return manifest("ModelProvider", name, {"type": "ollama", **spec}, where)
+    return manifest("ModelProvider", name, {"type": "ollama", "pollInterval": 0, **spec}, where)
 
 
-def model(name: str, **spec: Any) -> dict[str, Any]:
-    return manifest("Model", name, {"providerRef": "local", "name": "llama", **spec})
+def model(name: str, where: str = "local", **spec: Any) -> dict[str, Any]:
+    return manifest("Model", name, {"providerRef": where, "name": "llama", **spec})
 
 
 async def test_a_model_follows_its_provider(env: ControlPlane) -> None:
@@ -87,9 +87,25 @@ async def test_rules_of_a_scripted_model_are_checked_where_the_provider_is_known
 
 
 async def test_fields_without_effect_are_named(env: ControlPlane) -> None:
-    await apply(env, provider("local"), model("m", cassette={"mode": "record"}))
+    await apply(env, provider("local"), model("m", routing={"strategy": "cheapest"}))
     found = await said(env, "Model", "m", "UnsupportedFeatures")
-    assert (found.status, "spec.cassette" in found.message) == ("True", True)
+    assert (found.status, "spec.routing" in found.message) == ("True", True)
+    assert await ready(env, "Model", "m") == ("True", "Resolved")
+
+
+@pytest.mark.parametrize("cassette", [{"path": "../x.json"}, {"path": "/etc/x.json"}, {"ref": "../x"}])
+async def test_a_cassette_outside_the_project_is_refused(env: ControlPlane, cassette: dict[str, str]) -> None:
+    with pytest.raises(ApplyFailed, match=r"spec\.cassette\."):
+        await env.apply(model("m", cassette={"mode": "replay", **cassette}))
+
+
+async def test_parameters_that_the_provider_does_not_take_are_named_and_no_obstacle(env: ControlPlane) -> None:
+    settings = {"temperature": 0.2, "topK": 5, "maxTokens": 100}
+    claude = manifest("ModelProvider", "claude", {"type": "anthropic", "pollInterval": 0})
+    await apply(env, claude, model("m", "claude", parameters=settings))
+    found = await said(env, "Model", "m", "ParametersAccepted")
+    assert found[:2] == ("False", "Ignored")
+    assert "temperature, topK" in found.message
     assert await ready(env, "Model", "m") == ("True", "Resolved")
 
 

@@ -22,7 +22,8 @@ async def env(tmp_path: Path) -> AsyncIterator[ControlPlane]:
 
 
 def provider(name: str = "p", **spec: Any) -> dict[str, Any]:
-    return manifest("ModelProvider", name, {"type": "openai", **spec})
+    # Not asked for its models, which `test_modelprovider_discovery` is about.
+    return manifest("ModelProvider", name, {"type": "openai", "pollInterval": 0, **spec})
 
 
 def key(value: str) -> dict[str, Any]:
@@ -89,7 +90,7 @@ async def test_a_key_may_come_from_the_environment_or_a_file_of_the_project(
 
 async def test_a_type_that_nobody_offers_is_refused_with_those_that_are_there(env: ControlPlane) -> None:
     with pytest.raises(ApplyFailed, match=r"spec\.type.*anthropic.*openai"):
-        await env.apply(provider(type="anthropic"))
+        await env.apply(provider(type="anthropc"))
 
 
 async def test_an_address_that_may_never_be_called_is_reported(env: ControlPlane) -> None:
@@ -102,11 +103,32 @@ async def test_an_address_that_may_never_be_called_is_reported(env: ControlPlane
     assert await ready(env, "ModelProvider", "b") == ("True", "Resolved")
 
 
-async def test_fields_without_effect_are_named(env: ControlPlane) -> None:
+async def test_limits_proxy_and_trust_have_their_effect_and_so_nothing_is_said_to_have_none(env: ControlPlane) -> None:
     await apply(env, provider(rateLimits={"maxConcurrent": 2}, proxy="http://proxy.example.com"))
-    found = await said(env, "ModelProvider", "p", "UnsupportedFeatures")
-    assert "spec.rateLimits, spec.proxy" in found.message
+    assert (await said(env, "ModelProvider", "p", "UnsupportedFeatures")).status != "True"
     assert await ready(env, "ModelProvider", "p") == ("True", "Resolved")
+
+
+async def test_fields_that_a_type_of_provider_has_no_use_for_are_named(env: ControlPlane) -> None:
+    await apply(env, provider(type="scripted", proxy="http://proxy.example.com", dialect={"files": True}))
+    found = await said(env, "ModelProvider", "p", "UnsupportedFeatures")
+    assert "spec.proxy, spec.dialect" in found.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"type": "vllm"}, "spec.baseURL"),
+        ({"proxy": "http://user:password@proxy.example.com"}, "spec.proxy"),
+        ({"dialect": {"structuredOutput": "magic"}}, "spec.dialect.structuredOutput"),
+        ({"dialect": {"images": "maybe"}}, "spec.dialect.images"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_with_its_field(
+    env: ControlPlane, spec: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ApplyFailed, match=field.replace(".", r"\.")):
+        await env.apply(provider(**spec))
 
 
 async def test_looking_again_changes_nothing(env: ControlPlane) -> None:
