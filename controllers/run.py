@@ -7,25 +7,26 @@ schema holds most of that, `validate_update` the fields of any shape. Nothing ex
 Read next: `kastra.engine.pool`, which executes Runs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-import orjson
 from pydantic import Field
 
-from kastra.api.durations import format_duration, parse_duration
+from kastra.api.durations import parse_duration
 from kastra.api.errors import Cause, NotFound
 from kastra.api.meta import GROUP, ObjectRef
 from kastra.api.object import Object
 from kastra.api.types import Closure, Reference
 from kastra.client.interface import PatchType, WriteOptions
-from kastra.clock import Clock, parse_rfc3339, rfc3339
+from kastra.clock import parse_rfc3339, rfc3339
 from kastra.config import Settings
 from kastra.engine.orders import RunOrder
 from kastra.engine.pool import TOPIC, Pool
 from kastra.engine.progress import Phase, Progress
+from kastra.engine.rerun import Rerun
+from kastra.engine.run_status import RunStatus
+from kastra.memory.interface import ThreadDirectory, ThreadKey, ThreadRefused
 from kastra.runtime.closure import UnresolvedReferences
 from kastra.runtime.manager import Manager
 from kastra.runtime.model_default import with_default_models
@@ -40,9 +41,6 @@ KIND = f"Run.{GROUP}"
 TARGETS = ("Workflow", "Network", "Agent", "Tool")
 WAITING = "waiting"
 """Index of the Runs that can't begin yet."""
-
-MAX_OUTPUT = 128 * 1024
-"""Bytes of JSON up to which an output stands in the status."""
 
 _OPTIONS = WriteOptions(field_manager="kastra-run")
 
@@ -99,10 +97,8 @@ class RunView(View, kind="Run"):
     def unsupported(self) -> list[str]:
         """Paths of the fields that are given, accepted, and not acted on by this version."""
         given = {
-            "spec.budget": self.spec.budget is not None,
             "spec.budgetRef": self.spec.budget_ref is not None,
-            "spec.priority": self.spec.priority != 0,
-            "spec.threadRef": self.spec.thread_ref is not None,
+            "spec.threadRef": self.spec.thread_ref is not None and self.spec.target.kind != "Agent",
         }
         return [path for path, is_given in given.items() if is_given]
 
@@ -117,6 +113,8 @@ def validate(view: RunView) -> list[Cause]:
         if spec.target.kind not in ("Agent", "Network"):
             found.append(forbidden(f"a {spec.target.kind} takes input, not messages", "spec.messages"))
         found += _messages_findings(spec.messages)
+    if spec.thread_ref is not None and spec.thread_ref.namespace not in (None, view.metadata.namespace):
+        found.append(forbidden("must be in the Run's own namespace", "spec.threadRef.namespace"))
     return found
 
 
@@ -140,128 +138,6 @@ def validate_update(view: RunView, old: RunView) -> list[Cause]:
         for name in sorted(new_spec.keys() | old_spec.keys())
         if name != "desiredState" and new_spec.get(name) != old_spec.get(name)
     ]
-
-
-class RunStatus:
-    """What one pass says of a Run."""
-
-    def __init__(self, run: Object, clock: Clock) -> None:
-        self._run = run
-        self._writer = StatusWriter(run, rfc3339(clock.now()))
-
-    @property
-    def suspended_on_request(self) -> bool:
-        """Whether the Run is shown as suspended because `desiredState` asked for it."""
-        condition = self._run.condition("Suspended") or {}
-        return condition.get("status") == "True" and condition.get("reason") == "Requested"
-
-    def patch(self) -> dict[str, Any]:
-        """The merge patch of the status; empty when nothing differs."""
-        return self._writer.patch()
-
-    def accepted(self, closure: Closure, unsupported: Sequence[str]) -> None:
-        """It is handed to the pool, which does nothing about the fields `unsupported`."""
-        self._set("Accepted", True, "Accepted", "")
-        if unsupported:
-            message = f"accepted, but not acted on by this version: {', '.join(unsupported)}"
-            self._set("UnsupportedFeatures", True, "NotActedOn", message)
-        fields = self._writer.fields
-        fields.phase, fields.target, fields.revision = "Pending", closure["root"], closure.get("hash")
-
-    def waiting(self, reason: str, message: str) -> None:
-        """Something that it needs isn't there yet."""
-        self._set("Accepted", False, reason, message)
-        self._writer.fields.phase = "Pending"
-
-    def refused(self, reason: str, message: str) -> None:
-        """It can never be executed."""
-        self._set("Accepted", False, reason, message)
-        self._end("Failed", reason, message)
-        self._writer.fields.error = {"type": "validation", "title": message}
-
-    def held(self) -> None:
-        """It waits for somebody to let it start."""
-        self._set("Accepted", True, "Accepted", "")
-        message = "not started; set spec.desiredState to Running to start it"
-        self._set("Suspended", True, "Requested", message)
-        self._writer.fields.phase = "Suspended"
-
-    def never_begun(self) -> None:
-        """It was cancelled before it began."""
-        self._end("Cancelled", "Cancelled", "cancelled before it began")
-
-    def show(self, progress: Progress) -> None:
-        """Copy what the journal tells."""
-        fields = self._writer.fields
-        fields.phase = progress.phase.value
-        fields.counts = dict(progress.counts)
-        fields.current_steps = list(progress.current_steps)
-        fields.waiting_for = [_wait(wait) for wait in progress.waiting_for]
-        fields.usage = progress.usage.plain()
-        fields.recoveries = progress.recoveries
-        fields.journal = {"lastSeq": progress.last_seq}
-        fields.start_time = _time(progress.start_time)
-        if progress.holder:
-            fields.lease = {"holder": progress.holder, "epoch": progress.epoch}
-        self._conditions(progress)
-        if progress.phase.terminal:
-            self._finish(progress)
-
-    def _conditions(self, progress: Progress) -> None:
-        phase = progress.phase
-        self._set("Started", progress.start_time is not None, "Started" if progress.start_time else "Pending", "")
-        running = phase in (Phase.RUNNING, Phase.WAITING)
-        self._set("Progressing", running, phase.value, "")
-        self._set_if_new("Suspended", phase is Phase.SUSPENDED, self._why_suspended(progress), "")
-        self._set_if_new("InDoubt", progress.in_doubt, "OutcomeUnknown" if progress.in_doubt else "Settled", "")
-        if progress.recoveries:
-            self._set("Recovered", True, "Recovered", f"{progress.recoveries} times")
-
-    def _why_suspended(self, progress: Progress) -> str:
-        if progress.phase is not Phase.SUSPENDED:
-            return "Resumed"
-        if progress.in_doubt:
-            return "InDoubt"
-        return "Requested" if self._run.spec.get("desiredState") == "Suspended" else "WaitingForResume"
-
-    def _finish(self, progress: Progress) -> None:
-        fields = self._writer.fields
-        error = dict(progress.error) if progress.error else None
-        title = str((error or {}).get("title") or "")
-        fields.completion_time = _time(progress.completion_time)
-        if progress.start_time is not None and progress.completion_time is not None:
-            fields.duration = format_duration((progress.completion_time - progress.start_time) / 1000)
-        fields.stop_reason = progress.stop_reason or None
-        fields.error = error
-        if progress.output is not None:
-            # The object stays small; the journal has the whole.
-            if len(orjson.dumps(progress.output)) <= MAX_OUTPUT:
-                fields.output = progress.output
-            else:
-                fields.output_ref = f"history/{progress.last_seq}"
-        self._end(progress.phase.value, progress.stop_reason or progress.phase.value, title)
-
-    def _end(self, phase: str, reason: str, message: str) -> None:
-        self._writer.fields.phase = phase
-        self._set("Complete", True, phase, message)
-        if phase != "Cancelled":
-            self._set(phase, True, reason if reason.isalnum() else phase, message)
-
-    def _set(self, type_: str, status: bool, reason: str, message: str) -> None:
-        self._writer.condition(type_, status, reason, message)
-
-    def _set_if_new(self, type_: str, status: bool, reason: str, message: str) -> None:
-        if status or self._run.condition(type_) is not None:
-            self._set(type_, status, reason, message)
-
-
-def _wait(wait: Mapping[str, Any]) -> dict[str, Any]:
-    until = wait.get("until")
-    return {**wait, "until": _time(until)} if isinstance(until, int) else dict(wait)
-
-
-def _time(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else rfc3339(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 class RunReconciler:
@@ -302,7 +178,7 @@ class RunReconciler:
             return await self._expire(run)
         if self._pool is None:
             return Result()
-        status = RunStatus(run, self._manager.clock)
+        status = RunStatus(run, StatusWriter(run, rfc3339(self._manager.clock.now())))
         progress = await self._pool.progress(run.uid)
         if progress is None or (progress.phase is Phase.PENDING and not progress.last_seq):
             await self._begin(run, status)
@@ -324,8 +200,8 @@ class RunReconciler:
             await self._pool.suspend(run.uid, by="desiredState", event_id=_event_id(run))
             status.held()
             return
-        if view.spec.rerun_of is not None:
-            status.refused("UnsupportedFeatures", "spec.rerunOf is not acted on by this version; create a new Run")
+        repeated = self._repeated(view, status)
+        if view.spec.rerun_of is not None and repeated is None:
             return
         closure = await self._closure(view, status)
         if closure is None:
@@ -334,10 +210,17 @@ class RunReconciler:
             message = f"spec.revision is {view.spec.revision}, but {closure['root']} is now {closure.get('hash')}"
             status.refused("RevisionMismatch", message)
             return
+        try:
+            thread = await self._thread(view, closure)
+        except ThreadRefused as error:
+            status.refused("ThreadRefused", str(error))
+            return
         status.accepted(closure, view.unsupported())
         value = view.spec.input
         if view.spec.messages is not None:
             value = {"messages": view.spec.messages}
+        if value is None and repeated is not None and (old := self._runs.get(run.namespace, repeated.name)) is not None:
+            value = old.spec.get("input")
         timeout = view.spec.timeout
         self._uids[Request(run.namespace, run.name)] = run.uid
         self._pool.submit(
@@ -350,7 +233,47 @@ class RunReconciler:
                 durability=_durability(view, closure),
                 timeout=parse_duration(timeout) if timeout is not None else None,
                 origin=view.spec.idempotency_key or "",
+                options={} if thread is None else {"thread": thread.plain()},
+                rerun=repeated,
+                priority=view.spec.priority,
+                budget=view.spec.budget.plain() if view.spec.budget is not None else None,
+                created=_created(run),
             )
+        )
+        if self._pool.waits(run.uid):
+            status.queued()
+
+    def _repeated(self, view: RunView, status: RunStatus) -> Rerun | None:
+        """What the Run repeats; None if it repeats nothing, or nothing that it could, which `status` then says."""
+        wanted = view.spec.rerun_of
+        if wanted is None:
+            return None
+        old = self._runs.get(view.metadata.namespace, wanted.name)
+        if old is None:
+            status.waiting("NotFound", f"Run {view.metadata.namespace}/{wanted.name} does not exist (yet)")
+            return None
+        if not old.is_condition_true("Complete"):
+            status.waiting("DependencyNotReady", f"run {wanted.name} has not ended yet")
+            return None
+        theirs, ours = RunView.of(old).spec.target, view.spec.target
+        places = [(t.kind, t.namespace or view.metadata.namespace, t.name) for t in (theirs, ours)]
+        if places[0] != places[1]:
+            message = f"run {wanted.name} is one of {theirs.kind} {theirs.name}, not of {ours.kind} {ours.name}"
+            status.refused("RerunMismatch", message)
+            return None
+        return Rerun(old.uid, wanted.name, wanted.from_step or "", wanted.overrides, wanted.keep_keys)
+
+    async def _thread(self, view: RunView, closure: Closure) -> ThreadKey | None:
+        """The thread that the Run goes on with, made if it isn't there. Raises ThreadRefused."""
+        wanted, target = view.spec.thread_ref, view.spec.target
+        if wanted is None or target.kind != "Agent":
+            return None
+        if target.namespace not in (None, view.metadata.namespace):
+            raise ThreadRefused("spec.threadRef: the agent is in another namespace than the thread")
+        memory = closure["objects"][closure["root"]]["spec"].get("memory") or {}
+        directory = self._manager.service(ThreadDirectory)
+        return await directory.open(
+            view.metadata.namespace, wanted.name, agent=target.name, retention=memory.get("ttl")
         )
 
     async def _closure(self, view: RunView, status: RunStatus) -> Closure | None:
@@ -377,7 +300,7 @@ class RunReconciler:
         wish = run.spec.get("desiredState", "Running")
         if wish == "Cancelled":
             await self._pool.cancel(run.uid, by="desiredState", event_id=_event_id(run))
-        elif wish == "Suspended" and progress.phase is not Phase.SUSPENDED:
+        elif wish == "Suspended" and not progress.requested:
             await self._pool.suspend(run.uid, by="desiredState", event_id=_event_id(run))
         elif wish == "Running" and progress.phase is Phase.SUSPENDED and status.suspended_on_request:
             await self._pool.resume(run.uid, by="desiredState", event_id=_event_id(run))
@@ -425,6 +348,12 @@ def _durability(view: RunView, closure: Closure) -> Literal["power", "process"]:
     return "process" if asked in ("process", "none") else "power"
 
 
+def _created(run: Object) -> int | None:
+    """When the object was made, in milliseconds: from then on events are for it."""
+    stamp = run.metadata.get("creationTimestamp")
+    return None if not stamp else int(parse_rfc3339(stamp).timestamp() * 1000)
+
+
 def _event_id(run: Object) -> str:
     return f"{run.uid}/generation/{run.generation}"
 
@@ -439,6 +368,7 @@ def setup(manager: Manager) -> None:
     controller = manager.controller(KIND, reconciler, concurrency=8)
     controller.source(TOPIC, reconciler.submitted)
     manager.cache.informer(KIND).indexer.add_index(WAITING, _waits)
+    controller.watches(KIND, _repeating_runs(manager))
     for kind in (*TARGETS, "Model", "ModelProvider"):
         # A Run that waits for its target, or for what its target needs, is looked at again when that changes.
         controller.watches(f"{kind}.{GROUP}", _waiting_runs(manager))
@@ -449,6 +379,19 @@ def _waiting_runs(manager: Manager) -> Callable[[Object], list[Request]]:
 
     def find(obj: Object) -> list[Request]:
         return [Request(run.namespace, run.name) for run in lister.by_index(WAITING, "")]
+
+    return find
+
+
+def _repeating_runs(manager: Manager) -> Callable[[Object], list[Request]]:
+    lister = manager.cache.lister(KIND)
+
+    def find(ended: Object) -> list[Request]:
+        if not ended.is_condition_true("Complete"):
+            return []
+        waiting = [run for run in lister.by_index(WAITING, "") if run.namespace == ended.namespace]
+        named = [run for run in waiting if (run.spec.get("rerunOf") or {}).get("name") == ended.name]
+        return [Request(run.namespace, run.name) for run in named]
 
     return find
 

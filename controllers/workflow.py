@@ -11,19 +11,25 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
-from kastra.api.errors import Cause
+from kastra.api.errors import AlreadyExists, Cause, Forbidden, Invalid
+from kastra.api.meta import HOLD_SCHEDULES
 from kastra.api.types import Reference
 from kastra.config import Settings
 from kastra.engine.check import Examined, examine_workflow
+from kastra.engine.mailroom import Mailroom
 from kastra.runtime.declarative import Context, controller
 from kastra.runtime.manager import Manager
 from kastra.runtime.namespaces import look_again_when_namespaces_change
 from kastra.runtime.readiness import EARLY, examine, listed, suspended
 from kastra.runtime.reconcile import Result
+from kastra.runtime.step_schemas import resume_schemas
+from kastra.runtime.triggers.compiled import child_schedules, trigger_findings
+from kastra.runtime.triggers.starting import Triggers
 from kastra.runtime.view import Fields, View
 from kastra.runtime.view_checks import schema_findings
 from kastra.runtime.view_errors import forbidden, shape_error
 from kastra.runtime.view_steps import RunTimeout, Step, Steps, StepTimeout, step_references
+from kastra.runtime.view_triggers import OnlySchedule, OwnSchedules, Trigger
 from kastra.runtime.view_types import Budget, Duration, Renamed, Retry
 from kastra.tool.check import Unusable, check_function, check_schema
 
@@ -74,33 +80,6 @@ class Compensation(Fields):
     retry: Retry | None = None
 
 
-class TriggerEvent(Fields):
-    """An event that starts a Run."""
-
-    type: str | None = None
-    source: str | None = None
-    subject: str | None = None
-    filter: str | None = None
-    correlate: dict[str, str] | None = None
-
-
-class Webhook(Fields):
-    """A webhook that starts a Run."""
-
-    path: str
-
-
-class Trigger(Fields):
-    """What starts a Run."""
-
-    name: str | None = None
-    event: TriggerEvent | None = None
-    cron: str | None = None
-    webhook: Webhook | None = None
-    input: Any = None
-    idempotency_key: str | None = None
-
-
 class History(Fields):
     """Finished Runs that are kept."""
 
@@ -139,7 +118,7 @@ class WorkflowSpec(Renamed):
     compensation: Compensation | None = None
     budget: Budget | None = None
     durability: Literal["power", "process", "none"] | None = None
-    schedule: Any = None
+    schedule: OwnSchedules | None = None
     triggers: list[Trigger] | None = None
     history: History | None = None
     streaming: Streaming | None = None
@@ -184,9 +163,13 @@ def validate(view: WorkflowView) -> list[Cause]:
     """What is wrong with a Workflow beyond what its schema says: everything that keeps it from being compiled."""
     spec = view.spec
     found = list(examine_workflow(spec.plain()).causes)
+    unlisted = any(isinstance(schedule, OnlySchedule) for schedule in spec.schedule or ())
+    found += trigger_findings(spec.plain(), unlisted=unlisted)
     for part, path in _schemas(spec):
         if part is not None and part.schema_ is not None:
             found += schema_findings(part.schema_, f"{path}.schema")
+    for schema, path in resume_schemas(spec.plain(), "spec"):
+        found += schema_findings(schema, path)
     return found
 
 
@@ -198,13 +181,14 @@ LOOK_AGAIN = 30.0
 """Seconds until a workflow whose code is missing is looked at again, since no event tells when that appears."""
 
 
-@controller(WorkflowView, watches=("Agent", "Tool", "Workflow", "Network"), concurrency=16)
+@controller(WorkflowView, owns=("Schedule",), watches=("Agent", "Tool", "Workflow", "Network"), concurrency=16)
 async def reconcile(workflow: WorkflowView, ctx: Context) -> Result:
     """Compile the workflow and find out whether everything that its steps name can be used."""
     found = await examine(workflow, ctx)
     if found.early:
         return ctx.look_later(EARLY)
     compiled = examine_workflow(workflow.spec.plain())
+    refused = await _make_schedules(workflow, ctx)
     ctx.status.graph = None if compiled.causes else {"steps": compiled.steps, "hash": compiled.hash}
     if workflow.spec.suspend:
         return suspended(ctx)
@@ -221,7 +205,23 @@ async def reconcile(workflow: WorkflowView, ctx: Context) -> Result:
         await _check_functions(compiled, workflow.metadata.name, ctx)
     except Unusable as problem:
         return ctx.not_ready(problem.reason, problem.message, requeue_after=LOOK_AGAIN)
+    if refused:
+        return ctx.not_ready("ChildRefused", refused)
     return ctx.ready(f"{compiled.steps} step{'' if compiled.steps == 1 else 's'}", "Compiled")
+
+
+async def _make_schedules(workflow: WorkflowView, ctx: Context) -> str:
+    """Have a Schedule for each of the Workflow's own, and no other. Why one can't be made; empty if all are."""
+    refused = []
+    held = HOLD_SCHEDULES in workflow.metadata.annotations
+    for child in child_schedules(workflow.metadata.name, workflow.spec.plain(), held=held):
+        try:
+            await ctx.apply(child)
+        except (AlreadyExists, Forbidden, Invalid) as error:
+            refused.append(f"Schedule {child['metadata']['name']}: {error.message}")
+    # Whatever else may be wrong with the Workflow, what it no longer says is no longer done.
+    ctx.keep_only_applied()
+    return listed(refused)
 
 
 async def _check_functions(compiled: Examined, name: str, ctx: Context) -> None:
@@ -232,5 +232,12 @@ async def _check_functions(compiled: Examined, name: str, ctx: Context) -> None:
 
 
 def setup(manager: Manager) -> None:
-    """Namespaces decide which references across them are allowed."""
+    """Namespaces decide which references across them are allowed; events start Runs where Runs are executed."""
     look_again_when_namespaces_change(manager, "workflow", "Workflow")
+    triggers = Triggers(manager)
+    manager.register_service(Triggers, triggers)
+    try:
+        mailroom = manager.service(Mailroom)
+    except LookupError:
+        return
+    mailroom.listen(triggers.deliver)

@@ -46,6 +46,9 @@ class ChildRunRunner:
             "target": {"kind": self._kind, "name": target["name"], "namespace": target["namespace"]},
             "input": value,
         }
+        left = execution.ledger.left(step.key) if execution.ledger is not None else None
+        if left is not None:
+            spec["budget"] = left
         name = child_name(facts.name, facts.uid, step.key)
         await execution.begin()
         try:

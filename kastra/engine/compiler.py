@@ -17,8 +17,11 @@ import re2
 from kastra.api.errors import DUPLICATE, FORBIDDEN, NOT_SUPPORTED, REQUIRED, Cause
 from kastra.clock import parse_rfc3339
 
-from .compiler_checks import body_causes, cycle_causes, features_of, has_cycle, unreachable_causes
+from .budget import merged
+from .compensation import Compensation, compensation_of
+from .compiler_checks import body_causes, cycle_causes, delivery_causes, features_of, has_cycle, unreachable_causes
 from .compiler_names import Findings, Names, as_template, beside
+from .compiler_schemas import schema_causes
 from .expressions import VARIABLES, Condition, suggest
 from .graph import (
     END,
@@ -36,7 +39,9 @@ from .graph import (
     Sleep,
     Step,
 )
+from .memo import CALLING, REUSABLE, Memo
 from .retry import DEFAULT_RETRY, NO_RETRY, RetryPolicy
+from .wait_bodies import PATIENT_KINDS, WAITING_KINDS, wait_body
 
 MAX_EXECUTIONS = 1000
 """Steps that one Run may begin in a scope with a cycle, unless it says otherwise."""
@@ -64,6 +69,8 @@ def compile_workflow(spec: Mapping[str, Any], path: str = "spec") -> Graph:
     """
     compiler = _Compiler(spec, path)
     graph = compiler.graph()
+    if not compiler.causes:
+        compiler.causes += schema_causes(graph)
     if compiler.causes:
         raise GraphError(compiler.causes)
     return graph
@@ -84,6 +91,7 @@ class _Compiler(Findings):
         self._spec = spec
         self._path = path
         self._features: list[tuple[str, str]] = []
+        self._forgets = False
         defaults = spec.get("defaults") or {}
         self._delivery = defaults.get("delivery")
         self._timeout = defaults.get("timeout") or {}
@@ -96,10 +104,19 @@ class _Compiler(Findings):
         variables = VARIABLES
         flow = spec.get("flow") or ""
         scope = self._scope(spec.get("steps"), f"{path}.steps", flow, spec.get("initialStep"), None, variables)
+        endings = self._endings(spec, path, scope)
         self._features += features_of(spec, path)
         output = spec.get("output") or {}
         timeout = spec.get("timeout") or {}
         state = spec.get("state") or {}
+        given = (spec.get("input") or {}).get("from")
+        if given not in (None, "input", "user-input"):
+            self.report(
+                NOT_SUPPORTED,
+                f'Unsupported value: "{given}": a workflow is given what its Run is: user-input',
+                f"{path}.input.from",
+            )
+        self._concurrency(spec.get("concurrency") or {}, f"{path}.concurrency")
         inside = self._inside(scope, variables)
         return Graph(
             scope=scope,
@@ -112,7 +129,39 @@ class _Compiler(Findings):
             max_executions=int(spec.get("maxStepExecutions") or MAX_EXECUTIONS),
             max_in_flight=int((spec.get("concurrency") or {}).get("maxStepsInFlight") or 0),
             features=tuple(self._features),
+            finally_=endings,
+            compensates=spec.get("onError") == "compensate",
+            compensate_at_once=(spec.get("compensation") or {}).get("order") == "parallel",
+            forgets=self._forgets,
+            budget=merged(spec.get("budget")),
+            budgeted=any(step.budget is not None for part in (scope, endings) if part for step in part.walk()),
         )
+
+    def _concurrency(self, spec: Mapping[str, Any], path: str) -> None:
+        """Runs are grouped before they begin, so a key sees their input and nothing else."""
+        if spec.get("maxRuns") is None and (spec.get("key") or spec.get("policy")):
+            self.report(REQUIRED, "Required value: key and policy are about the Runs beyond maxRuns", f"{path}.maxRuns")
+        self.condition(spec.get("key"), f"{path}.key", Names({}, {}, frozenset({"input"})))
+
+    def _endings(self, spec: Mapping[str, Any], path: str, scope: Scope) -> Scope | None:
+        """The steps of `finally`: they see those at the top, why the Run failed, and how it is going to end."""
+        if not spec.get("finally"):
+            return None
+        variables = VARIABLES | {"error", "outcome"}
+        around = Names(dict(scope.index), {name: list(steps) for name, steps in scope.names.items()}, variables)
+        return self._scope(spec["finally"], f"{path}.finally", "", None, around, variables)
+
+    def _compensation(self, spec: Mapping[str, Any], path: str, names: Names) -> Compensation | None:
+        """How a step is undone: its `compensate.steps` see what it saw, its output and the error."""
+        steps = (spec.get("compensate") or {}).get("steps")
+        if not steps:
+            return None
+        retry, first = self._retry, len(self.references)
+        self._retry = {**retry, **((self._spec.get("compensation") or {}).get("retry") or {})}
+        variables = names.variables | {"output", "error"}
+        scope = self._scope(steps, f"{path}.compensate.steps", "", None, names, variables)
+        self._retry = retry
+        return compensation_of(scope, self.references[first:], names.visible_ids())
 
     def _inside(self, scope: Scope, variables: frozenset[str], parent: Names | None = None) -> Names:
         """The names that an expression evaluated after a scope's steps sees."""
@@ -186,6 +235,7 @@ class _Compiler(Findings):
         kind = self._kind(spec, path)
         self._features += features_of(spec, path, kind)
         self.causes += body_causes(kind, spec.get(kind), f"{path}.{kind}")
+        self.causes += delivery_causes(spec, path, kind)
         condition: Condition | None = None
         depends: tuple[int, ...] = ()
         watches: tuple[int, ...] = ()
@@ -195,7 +245,7 @@ class _Compiler(Findings):
             self.report(FORBIDDEN, "Forbidden: only the steps of a DAG depend on others; use next", f"{path}.dependsOn")
         source = spec.get("input") or {}
         output = spec.get("output") or {}
-        timeout = {**self._timeout, **(spec.get("timeout") or {})}
+        timeout = {**({} if kind in PATIENT_KINDS else self._timeout), **(spec.get("timeout") or {})}
         inner = Names(names.ids, names.labels, names.variables | {"value"}, names.parent)
         after = Names(names.ids, names.labels, names.variables | {"output"}, names.parent)
         # A child Run, or a body of steps, has retried what could be retried by the time it fails.
@@ -227,6 +277,9 @@ class _Compiler(Findings):
             retry_when=self.condition(retry.get("when"), f"{path}.retry.when", failing),
             attempt_timeout=self.seconds(timeout.get("attempt"), f"{path}.timeout"),
             total_timeout=self.seconds(timeout.get("total"), f"{path}.timeout"),
+            heartbeat_timeout=self.seconds(timeout.get("heartbeat"), f"{path}.timeout") if repeated else None,
+            queue_timeout=self.seconds(timeout.get("queue"), f"{path}.timeout"),
+            priority=int(spec.get("priority") or 0),
             catches=tuple(
                 self._catch(catch, position, f"{path}.catch[{position}]", flow, names, index, count)
                 for position, catch in enumerate(spec.get("catch") or ())
@@ -237,9 +290,26 @@ class _Compiler(Findings):
                 if spec.get("idempotencyKey")
                 else None
             ),
+            compensate=self._compensation(spec, path, names),
+            budget=merged(spec.get("budget")),
+            memo=self._memo(spec.get("memoize"), f"{path}.memoize", kind, inner),
             options=self._options(spec, output),
             spec=spec,
         )
+
+    def _memo(self, spec: Mapping[str, Any] | None, path: str, kind: str, names: Names) -> Memo | None:
+        if not spec:
+            return None
+        scope = spec.get("scope") or "workflow"
+        if kind not in REUSABLE:
+            self.invalid(f"a step of kind {kind} has no value that could be reused", path)
+        elif scope == "namespace" and kind not in CALLING:
+            self.invalid(
+                f"workflows share the values of steps that call something by name, not of {kind}", f"{path}.scope"
+            )
+        self._forgets = self._forgets or scope == "run"
+        key = self.condition(spec.get("key"), f"{path}.key", names)
+        return None if key is None else Memo(key, self.seconds(spec.get("ttl"), f"{path}.ttl"), scope)
 
     def _kind(self, spec: Mapping[str, Any], path: str) -> str:
         given = [kind for kind in KINDS if spec.get(kind) is not None]
@@ -312,6 +382,8 @@ class _Compiler(Findings):
             return self._sleep_until(body, path, names)
         if kind in LEAF_KINDS or not isinstance(body, Mapping):
             return None
+        if kind in WAITING_KINDS:
+            return wait_body(self, kind, body, path, names)
         if kind in ("set", "raise"):
             return self.template(dict(body), path, names)
         if kind == "sleep":
@@ -393,6 +465,7 @@ class _Compiler(Findings):
             fail_fast=body.get("failFast", True) is not False,
             tolerated=float(str(tolerated).rstrip("%")),
             tolerated_share=share,
+            batch=int(body.get("batchSize") or 0),
         )
 
     def _catch(

@@ -10,10 +10,9 @@ from kastra.api.errors import INVALID, NOT_SUPPORTED, REQUIRED, TYPE_INVALID, Ca
 
 from .graph import END, LEAF_KINDS, Branch, Flow, Scope, Step
 
-_UNSUPPORTED_KINDS = frozenset({"waitForEvent", "suspend", "approve", "emit"})
-_UNSUPPORTED_STEP_FIELDS = ("memoize", "compensate", "budget", "queue", "priority", "sideEffects")
+_UNSUPPORTED_STEP_FIELDS = ("queue",)
 _UNSUPPORTED_WORKFLOW_FIELDS = (
-    "compensation", "budget", "schedule", "triggers", "finally", "streaming", "rollout",
+    "streaming", "rollout",
 )  # fmt: skip
 _JOINS = ("all", "any", "settled")
 
@@ -22,28 +21,30 @@ def features_of(spec: Mapping[str, Any], path: str, kind: str = "") -> list[tupl
     """(field path, feature) of what a step, or without `kind` a workflow, asks for and the executor doesn't do."""
     found = []
     if kind:
-        if kind in _UNSUPPORTED_KINDS:
-            found.append((f"{path}.{kind}", kind))
         found += [(f"{path}.{name}", name) for name in _UNSUPPORTED_STEP_FIELDS if spec.get(name)]
-        if spec.get("onInDoubt") == "probe":
-            found.append((f"{path}.onInDoubt", "probe"))
-        if spec.get("stream") is False:
+        if spec.get("stream") is False and kind != "agent":
             found.append((f"{path}.stream", "stream"))
-        timeout = spec.get("timeout") or {}
-        found += [(f"{path}.timeout.{name}", name) for name in ("heartbeat", "queue") if timeout.get(name)]
-        body = spec.get(kind)
-        if kind == "forEach" and isinstance(body, Mapping) and body.get("batchSize"):
-            found.append((f"{path}.forEach.batchSize", "batchSize"))
         return found
     found += [(f"{path}.{name}", name) for name in _UNSUPPORTED_WORKFLOW_FIELDS if spec.get(name)]
-    if (spec.get("input") or {}).get("from"):
-        found.append((f"{path}.input.from", "from"))
-    if spec.get("onError") == "compensate":
-        found.append((f"{path}.onError", "compensate"))
-    concurrency = spec.get("concurrency") or {}
-    return found + [
-        (f"{path}.concurrency.{name}", name) for name in ("maxRuns", "key", "policy") if name in concurrency
-    ]
+    return found
+
+
+def delivery_causes(spec: Mapping[str, Any], path: str, kind: str) -> Iterator[Cause]:
+    """What a step says of its delivery or its waiting that means nothing for its kind."""
+    timeout = spec.get("timeout") or {}
+    calls = ("agent", "tool", "python")
+    if timeout.get("heartbeat") and kind not in calls:
+        yield Cause(
+            INVALID, f"Invalid value: a step of kind {kind} shows no life of its own", f"{path}.timeout.heartbeat"
+        )
+    for field in ("queue", "priority"):
+        where, given = (timeout, f"{path}.timeout.queue") if field == "queue" else (spec, f"{path}.priority")
+        if where.get(field) and kind not in LEAF_KINDS:
+            yield Cause(INVALID, f"Invalid value: a step of kind {kind} waits for no place", given)
+    if spec.get("sideEffects") and kind not in ("tool", "python"):
+        yield Cause(INVALID, "Invalid value: only a call of a tool has side effects", f"{path}.sideEffects")
+    if spec.get("onInDoubt") == "probe" and kind != "tool":
+        yield Cause(INVALID, "Invalid value: only a Tool names a probe that could find out", f"{path}.onInDoubt")
 
 
 def body_causes(kind: str, body: Any, path: str) -> list[Cause]:
@@ -123,6 +124,8 @@ def _unsupported(value: str, supported: Sequence[str], path: str) -> Cause:
 def successors(step: Step) -> set[int]:
     """Indices of the steps that may come right after a step of a Sequence; END is among them."""
     found = {step.next}
+    if step.kind == "raise" and step.when is None and not step.continue_on_error:
+        found = {step.next for catch in step.catches if catch.next is None}
     if isinstance(step.body, Branch):
         ways = (*step.body.cases, *((step.body.default,) if step.body.default else ()))
         found |= {case.next for case in ways if case.scope is None}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from kastra.api.durations import parse_duration
 from kastra.api.errors import INVALID, TYPE_INVALID, Cause
-from kastra.cel import CelError, hyphen_hint
+from kastra.cel import CelError, References, hyphen_hint
 
 from .expressions import Condition, Template, step_causes, suggest
 from .graph import Source
@@ -43,6 +43,8 @@ class Findings:
 
     def __init__(self) -> None:
         self.causes: list[Cause] = []
+        self.references: list[References | Source] = []
+        """What everything compiled so far refers to, in order."""
 
     def report(self, reason: str, message: str, path: str) -> None:
         """Note a finding."""
@@ -66,6 +68,7 @@ class Findings:
             return self.template(spec["with"], beside(path, "with"), names)
         sources = [self.one_source(name, f"{path}.from", names) for name in spec.get("from") or ()]
         found = tuple(source for source in sources if source is not None)
+        self.references += found
         return found or None
 
     def one_source(self, name: str, path: str, names: Names) -> Source | None:
@@ -106,6 +109,7 @@ class Findings:
             return None
         condition = self.attempt(path, lambda: Condition(text, names.variables))
         if condition is not None:
+            self.references.append(condition.references)
             self.causes += step_causes(condition.references, path, names.visible_ids())
         return condition
 
@@ -122,6 +126,7 @@ class Findings:
             if hint:
                 self.invalid(hint, path)
                 return None
+        self.references.append(template.references)
         self.causes += step_causes(template.references, path, names.visible_ids())
         return template
 

@@ -15,9 +15,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from kastra.failpoint import failpoint
 from kastra.sql.interface import Statement
 
+from .consumption import Amount
 from .execution import Execution
+from .heartbeat import Pulse
+from .holds import Question
 from .journal import JournalError
 from .past import StepPast
 from .records import RecordType, decode
@@ -46,8 +50,10 @@ class JournaledEffect:
         self.writes: list[Statement] = []
 
     def emit(self, delta: Mapping[str, Any]) -> None:
-        """Publish something ephemeral."""
-        self._place.execution.publish("step.output.delta", {"key": self.key, "attempt": self.attempt, **delta})
+        """Publish something ephemeral; an empty delta only shows that the call lives."""
+        self._place.beat()
+        if delta:
+            self._place.execution.publish("step.output.delta", {"key": self.key, "attempt": self.attempt, **delta})
 
     def write(self, statement: Statement) -> None:
         """Add a write that commits together with this effect's value."""
@@ -69,6 +75,7 @@ class Place:
 
     __slots__ = (
         "_attempt", "_given_key", "_interrupted", "_ordinal", "_own", "_shared_key", "execution", "key", "own_writes",
+        "pulse",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +98,13 @@ class Place:
         self._interrupted = interrupted
         self._shared_key = shared_key
         self._own = own
+        self.pulse: Pulse | None = None
+        """Shows that the step lives, where somebody watches for it."""
+
+    def beat(self) -> None:
+        """The step shows that it lives."""
+        if self.pulse is not None:
+            self.pulse.beat()
 
     @property
     def run_uid(self) -> str:
@@ -102,7 +116,7 @@ class Place:
         given = self._given_key
         if given and not self._shared_key:
             given = f"{given}/{segment}"
-        return Place(
+        below = Place(
             self.execution,
             self._below(segment),
             self._attempt,
@@ -112,6 +126,8 @@ class Place:
             self._shared_key,
             own=False,
         )
+        below.pulse = self.pulse
+        return below
 
     def _below(self, segment: str) -> str:
         if not segment:
@@ -148,12 +164,13 @@ class Place:
         journal = self.execution.journal
         attempt = self._attempt if past is None else max(self._attempt, past.attempts + 1)
         try:
-            if interrupted and options.at_most_once:
-                settled, value = await self._settle(key, options)
+            if interrupted and options.at_most_once and key not in self.execution.asked:
+                settled, value = await self._settle(key, options, attempt)
                 if settled:
                     return value if own else self._journal_value(key, attempt, options, value, ())
                 if own:
                     journal.add(RecordType.STEP_STARTED, key, attempt)
+            reserved = await self._reserve(key, attempt, options)
             unsaved = journal.unsaved
             if not own and options.kind == "tool":
                 journal.add(RecordType.TOOL_CALL, key, attempt, dict(options.describe or {}))
@@ -161,7 +178,7 @@ class Place:
                 # What led here must be durable before this acts on it; an intent alone may ride with its value.
                 await journal.flush()
             effect = JournaledEffect(self, key, self._idempotency_key(key, options), attempt)
-            value = await self._effect(fn, effect, options)
+            value = await self._effect(fn, effect, options, reserved)
             if own:
                 self.own_writes += effect.writes
                 return value
@@ -171,16 +188,37 @@ class Place:
                 self._journal_failure(key, attempt, error)
             raise
 
-    async def _effect(self, fn: EffectFunction, effect: JournaledEffect, options: CallOptions) -> Any:
+    async def _reserve(self, key: str, attempt: int, options: CallOptions) -> Amount | None:
+        ledger = self.execution.ledger
+        if ledger is None or options.kind == "step":
+            return None
+        failpoint("budget.before_reservation")
+        found = await ledger.reserve(key, attempt, options.kind, options.estimate() if options.estimate else {})
+        failpoint("budget.after_reservation")
+        return found
+
+    async def _effect(
+        self, fn: EffectFunction, effect: JournaledEffect, options: CallOptions, reserved: Amount | None
+    ) -> Any:
         execution = self.execution
+        ledger = execution.ledger
         await execution.begin()
+        self.beat()
         try:
-            return await fn(effect)
-        except (StepError, JournalError):
+            value = await fn(effect)
+            if reserved is not None and ledger is not None:
+                ledger.settle(effect.key, reserved, value)
+            return value
+        except StepError as error:
+            if reserved is not None and ledger is not None:
+                ledger.release(effect.key, reserved, error)
+            raise
+        except JournalError:
             raise
         except Exception as error:
             raise unexpected(error, f"run {self.run_uid}: the effect {effect.key}", options.kind) from error
         finally:
+            self.beat()
             execution.end()
 
     def _journal_value(
@@ -196,15 +234,33 @@ class Place:
         body = {"error": error.problem(), "final": True, "try": self._ordinal}
         self.execution.journal.add(RecordType.STEP_FAILED, key, attempt, body)
 
-    async def _settle(self, key: str, options: CallOptions) -> tuple[bool, Any]:
+    async def _probed(self, key: str, options: CallOptions, attempt: int) -> Mapping[str, Any]:
+        """What the probe says of a call in doubt; that it can't tell, if it fails."""
+        probe, sought = options.probe, self._idempotency_key(key, options)
+        if probe is None:
+            return {}
+        # Each time in doubt is a question of its own: an earlier answer was about an earlier attempt.
+        asker = Place(self.execution, key, attempt, own=False)
+        try:
+            answer = await asker.call(f"probe[{attempt}]", lambda effect: probe(sought, effect), CallOptions("tool"))
+        except StepError as error:
+            _log.warning("run %s: the probe of %s failed: %s", self.run_uid, key, error.message)
+            return {}
+        return answer if isinstance(answer, Mapping) else {}
+
+    async def _settle(self, key: str, options: CallOptions, attempt: int) -> tuple[bool, Any]:
         """An effect that is at most once may have happened: what now? (True, value) if it has one, (False, None) to call."""
         execution = self.execution
         if key not in execution.past.in_doubt and key not in execution.past.resumed:
             execution.journal.add(RecordType.IN_DOUBT, key, body={"onInDoubt": options.on_in_doubt})
         if options.on_in_doubt == "retry":
             return False, None
-        if options.on_in_doubt == "suspend":
-            answer = await execution.hold(key, "InDoubt")
+        if options.on_in_doubt == "probe":
+            found = await self._probed(key, options, attempt)
+            if found.get("happened") is not None:
+                return bool(found["happened"]), found.get("output") if found["happened"] else None
+        if options.on_in_doubt in ("suspend", "probe"):
+            answer = await execution.holds.ask(key, Question("InDoubt"))
             if answer.get("action") == "retry":
                 return False, None
             if answer.get("action") == "complete":
@@ -231,6 +287,7 @@ class Place:
 
     def emit(self, event: str, data: Mapping[str, Any]) -> None:
         """Publish an ephemeral event of this place."""
+        self.beat()
         self.execution.publish(event, {"key": self.key, **data})
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kastra.api.durations import parse_duration
 
+from . import waiting
 from .branches import branches
 from .context import Place, plain
 from .expressions import Condition
@@ -56,6 +57,8 @@ async def perform(executor: "Executor", step: Step, place: Place, frame: Frame, 
         await _sleep(executor, body, place, frame, now)
         # A pause is no step of the data: what came before goes on to what comes after.
         return value, None
+    if isinstance(body, waiting.WAITS):
+        return await waiting.perform(executor, body, place, frame, now, step.sensitive), None
     data = body.evaluate(Sight(frame, now))
     if step.kind == "raise":
         raise StepError(
@@ -191,6 +194,8 @@ def _goes_on(executor: "Executor", key: str, condition: Condition, frame: Frame,
 
 async def _for_each(executor: "Executor", body: ForEach, place: Place, frame: Frame, value: Any, now: int) -> list[Any]:
     items = _items(executor, body, place, frame, now)
+    if body.batch:
+        items = [items[start : start + body.batch] for start in range(0, len(items), body.batch)]
     tolerated = body.tolerated * len(items) / 100 if body.tolerated_share else body.tolerated
     values: list[Any] = [None] * len(items)
     pending = iter(enumerate(items))

@@ -34,8 +34,9 @@ class DirectEffect:
         self.writes: list[Statement] = []
 
     def emit(self, delta: Mapping[str, Any]) -> None:
-        """Publish something ephemeral."""
-        self._context.publish("step.output.delta", {"key": self.key, "attempt": 1, **delta})
+        """Publish something ephemeral; an empty delta is nothing."""
+        if delta:
+            self._context.publish("step.output.delta", {"key": self.key, "attempt": 1, **delta})
 
     def write(self, statement: Statement) -> None:
         """Add a write that is made durable when the effect has its value."""

@@ -10,19 +10,24 @@ Read next: `kastra.engine.context`, the step seam over it.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from kastra.clock import Clock
 
 from .frame import RunFacts
-from .history import Mail
+from .holds import Holds
 from .journal import RunJournal
 from .objects import ChildObjects
 from .past import Past
+from .patience import Patience
 from .records import RecordType
 from .step import StepRunner
+
+if TYPE_CHECKING:
+    from .budget import Ledger
+    from .waiting import EventBox
 
 Publish = Callable[[str, Mapping[str, Any]], None]
 """Sends an ephemeral event of a Run: its type, its data."""
@@ -36,8 +41,8 @@ _LONGEST_SLEEP = 60.0
 class Slots(Protocol):
     """Places in a pool: at most so many Runs perform effects at the same time."""
 
-    async def acquire(self) -> None:
-        """Wait for a place, in order of asking."""
+    async def acquire(self, priority: int = 0) -> None:
+        """Wait for a place, by priority and in order of asking."""
         ...
 
     def release(self) -> None:
@@ -65,6 +70,8 @@ class Execution:
 
     Args:
         origin: first part of its idempotency keys.
+        box: the events that it waits for.
+        cancel_run: cancels it from inside, given who or what wants that.
         slots: where its place comes from; None if it always has one.
     """
 
@@ -78,6 +85,8 @@ class Execution:
         namespace: str,
         origin: str,
         publish: Publish,
+        box: "EventBox",
+        cancel_run: Callable[[str], None],
         slots: Slots | None = None,
     ) -> None:
         self.services = services
@@ -88,16 +97,23 @@ class Execution:
         self.namespace = namespace
         self.origin = origin
         self.publish = publish
+        self.box = box
+        self.cancel_run = cancel_run
+        self.holds = Holds(self)
+        self.patience = Patience(services.clock)
+        self.asked: set[str] = set()
+        """Below which places people were asked by this process: what depends on the answer had not begun before."""
+        self.ledger: Ledger | None = None
+        """Its budgets, if it or a step of it has any."""
         self.gate: anyio.Event | None = None
         self.wanted_to_end = False
         """Whether the Run is being cancelled, not just left for another process."""
+        self.priority = 0
         self.holding = slots is None
         self._slots = slots
         self._acquiring: anyio.Event | None = None
         self._busy = 0
         self._waits: dict[str, int | None] = {}
-        self._holds: dict[str, tuple[anyio.Event, list[Any]]] = {}
-        self._early: dict[str, Mail] = {}
         self._idle: anyio.Event | None = None
 
     # --- gates -----------------------------------------------------------------------------------------------------
@@ -150,7 +166,7 @@ class Execution:
         assert self._slots is not None
         self._acquiring = done = anyio.Event()
         try:
-            await self._slots.acquire()
+            await self._slots.acquire(self.priority)
             self.holding = True
         finally:
             self._acquiring = None
@@ -187,8 +203,10 @@ class Execution:
 
     async def sleep_until(self, due: int) -> None:
         """Return at or after `due` (milliseconds of wall-clock time), also when the clock is set meanwhile."""
+        # A clock that is never set (of a test) needs no looking at in between.
+        longest = float("inf") if getattr(self.clock, "steady", False) else _LONGEST_SLEEP
         while (left := due - self.journal.now()) > 0:
-            await self.clock.sleep(min(left / 1000, _LONGEST_SLEEP))
+            await self.clock.sleep(min(left / 1000, longest))
 
     async def timer(self, key: str, due: int) -> None:
         """A durable timer: set once, fired once, never early."""
@@ -203,45 +221,6 @@ class Execution:
             async with self.waiting(key, due):
                 await self.sleep_until(due)
         self.journal.add(RecordType.TIMER_FIRED, key)
-
-    async def hold(self, key: str, reason: str) -> Mapping[str, Any]:
-        """Suspend the branch at `key` until it is resumed; returns what it was resumed with."""
-        if key in self.past.resumed:
-            return dict(self.past.resumed.pop(key) or {})
-        if self.past.held.pop(key, None) is None:
-            self.journal.add(RecordType.SUSPENDED, key, body={"reason": reason})
-        event, data = self._holds[key] = (anyio.Event(), [])
-        if key in self._early:
-            self.resume(key, self._early.pop(key))
-        try:
-            async with self.waiting(key):
-                await event.wait()
-        finally:
-            self._holds.pop(key, None)
-        return dict(data[0] or {})
-
-    def resume(self, key: str | None, mail: Mail) -> bool:
-        """Release the hold at `key`, or the only one; an answer to a hold that is still to come is kept for it.
-
-        Returns:
-            Whether the answer has or can have a hold.
-        """
-        if key is None:
-            open_ = self._holds or self.past.held
-            if len(open_) != 1:
-                return False
-            (key,) = open_
-        if key not in self._holds:
-            self._early[key] = mail
-            return True
-        event, data = self._holds[key]
-        body = mail.body.get("data") or {}
-        writes = (mail.consume(self.journal.last_seq + 1),)
-        self.journal.add(RecordType.RESUMED, key, body={"by": mail.source, "data": body}, writes=writes)
-        self.journal.start()
-        data.append(body)
-        event.set()
-        return True
 
     # --- state -----------------------------------------------------------------------------------------------------
 

@@ -11,30 +11,37 @@ Source: the Amazon States Language for the stations; interpretation by path is K
 `kastra.engine.control`, the steps that hold steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, NamedTuple
 
-import anyio
+from kastra.sql.interface import Statement
 
 from . import control
+from .approvals import waited
+from .budget import Ledger, finishes, merged
+from .catching import failed
+from .compensation import captured
 from .context import Place, error_of, plain, unexpected
 from .dag import run_dag
 from .execution import Execution
-from .expressions import Template
 from .frame import Entry, Frame, Result, Sight, Status
-from .graph import END, Catch, Flow, Scope, Step
+from .graph import END, Flow, Scope, Step
+from .heartbeat import Pulse, watched
+from .inputs import input_of, recorded_input, sight
 from .journal import JournalError
+from .memo import Recall, Slot, recalled, slot_of
 from .output import Output
 from .past import StepPast
+from .places import StepPlaces
 from .plan import Plan
-from .records import RecordType
+from .records import RecordType, decode
 from .retry import DEFAULT_RETRY
 from .step import StepError
 from .timing import within
 
-_SHARED_KEY = frozenset({"tool", "python"})
+_SHARED_KEY = frozenset({"tool", "python", "emit"})
 _NOTHING = StepPast()
-_UNKNOWN = object()
+_NO_BODY: Mapping[str, Any] = {}
 
 MAX_RECOVERIES = 10
 """Attempts at one step that may end in a crash; retries after failures are counted apart."""
@@ -65,6 +72,8 @@ class Executor:
         plan: what it executes.
         timeout: seconds since it started that it may take; None for what the plan says.
         options: what the runner of a Run without a graph is handed beside its own.
+        recall: looks up values of earlier executions.
+        budget: limits of this Run beside those of the workflow.
     """
 
     def __init__(
@@ -73,7 +82,10 @@ class Executor:
         plan: Plan,
         timeout: float | None = None,
         options: Mapping[str, Any] | None = None,
+        recall: Recall | None = None,
+        budget: Mapping[str, Any] | None = None,
     ) -> None:
+        self._recall = recall
         self.execution = execution
         self.plan = plan
         self.timeout = timeout
@@ -84,8 +96,13 @@ class Executor:
         self._stop_reason = ""
         self._sensitive = False
         self._executed = 0
-        limit = plan.graph.max_in_flight if plan.graph is not None else 0
-        self._in_flight = anyio.CapacityLimiter(limit) if limit else None
+        self.top: Frame | None = None
+        """The frame of the workflow's own steps, while this process has it."""
+        graph = plan.graph
+        limits = merged(budget, graph.budget if graph is not None else None)
+        if limits is not None or (graph is not None and graph.budgeted):
+            execution.ledger = Ledger(execution, limits)
+        self._places = StepPlaces(graph.max_in_flight if graph is not None else 0, execution.clock)
 
     async def run(self) -> Ending:
         """Execute everything, from wherever the journal ends.
@@ -103,23 +120,36 @@ class Executor:
             self._check(graph.input_schema, facts.input, "validation", "the input")
             work = self._run_graph(graph.scope)
         if deadline is None:
-            output = await work
+            pass
         else:
             left = max(0.0, (deadline - self.journal.now()) / 1000)
-            output = await within(self.execution.clock, left, "the Run", work)
+            work = within(self.execution.clock, left, "the Run", work)
+        try:
+            output = await work
+        except StepError as error:
+            if self.top is None or not finishes(error, ""):
+                raise
+            # Its budget is used up, and it shall end with what there is.
+            return Ending(self._value(self.top), "Budget", self._sensitive)
         if graph is not None:
             self._check(graph.output_schema, output, "output", "the output")
         return Ending(output, self._stop_reason or "Completed", self._sensitive)
 
     async def _run_graph(self, scope: Scope) -> Any:
-        frame = Frame(scope, self.execution.facts, entry=self.execution.facts.input, source="")
+        frame = self.top = Frame(scope, self.execution.facts, entry=self.execution.facts.input, source="")
         value = await self.body(frame)
         graph = self.plan.graph
         if graph is not None and graph.output is not None:
             return graph.output.evaluate(Sight(frame, self.journal.now(), {"output": value}))
+        self._value(frame)
+        return value
+
+    def _value(self, frame: Frame) -> Any:
+        """The value of the top as it is, noting whether it is sensitive."""
+        scope = frame.scope
         given = frame.results if scope.flow is Flow.DAG else list(frame.results)[-1:]
         self._sensitive = any(scope.steps[scope.index[step_id]].sensitive for step_id in given)
-        return value
+        return frame.outputs() if scope.flow is Flow.DAG else frame.value
 
     async def _run_root(self, step: Step) -> Any:
         scope = Scope((step,), Flow.SEQUENCE, 0, {}, {})
@@ -159,6 +189,12 @@ class Executor:
             index = step.next if jump is None else jump
         return frame.value
 
+    def begin_conclusion(self) -> None:
+        """What runs from here on has a count of its own, so that a Run that used its count up is cleaned up after."""
+        self._executed = 0
+        if self.execution.ledger is not None:
+            self.execution.ledger.conclude()
+
     def _count(self) -> None:
         """Bound the steps of the Run that are executed in scopes with a cycle."""
         self._executed += 1
@@ -192,88 +228,73 @@ class Executor:
                 jump: int | None = past.done.get("jump")
                 return jump
             if past.final_error is not None:
-                return await self._failed(step, key, frame, error_of(past.final_error), past.attempts)
+                return await failed(self, step, key, frame, error_of(past.final_error), past.attempts)
         try:
             if past.scheduled is not None:
                 now, body = past.scheduled_at, past.scheduled
-                value = self._recorded_input(body, frame)
+                value = recorded_input(self.past, body, frame)
             else:
                 now = self.journal.moment()
-                if step.when is not None and not step.when.holds(self._sight(frame, now, entry)):
+                if step.when is not None and not step.when.holds(sight(frame, now, entry)):
                     self.journal.add(RecordType.STEP_SKIPPED, key)
                     frame.record(step, Result(Status.SKIPPED, attempts=0))
                     return None
-                value, body = self._input(step, frame, now, entry)
+                value, body = input_of(step, frame, now, entry)
+                if step.memo is not None:
+                    slot = slot_of(step, self.execution.facts.uid, self.plan.id, sight(frame, now, entry, value=value))
+                    body["memo"] = [slot.scope, slot.key]
                 self.journal.add(RecordType.STEP_SCHEDULED, key, 1, body, ts=now)
                 if step.input_schema is not None:
                     self._check(step.input_schema, value, "validation", "the input")
         except StepError as error:
             self._journal_final(key, 1, error)
-            return await self._failed(step, key, frame, error, 1)
+            return await failed(self, step, key, frame, error, 1)
+        if step.memo is not None and past is _NOTHING:
+            slot = Slot(body["memo"][0], body["memo"][1], step.memo.ttl)
+            if await self._remembered(step, key, frame, slot, now):
+                return None
         work = self._attempts(step, key, frame, value, body, now, past)
+        if step.budget is not None:
+            work = self._budgeted(key, step.budget, work)
         try:
             if step.total_timeout is None:
                 return await work
             left = max(0.0, step.total_timeout - (self.journal.now() - now) / 1000)
             return await within(self.execution.clock, left, f"the step {key}", work)
         except _Exhausted as failure:
-            return await self._failed(step, key, frame, failure.error, failure.attempts)
+            return await failed(self, step, key, frame, failure.error, failure.attempts)
         except StepError as error:
             # Attempts journal their own failures, so this is the limit on all of them.
             self._journal_final(key, 1, error)
-            return await self._failed(step, key, frame, error, 1)
+            return await failed(self, step, key, frame, error, 1)
+
+    async def _budgeted(self, key: str, budget: Mapping[str, Any], work: Awaitable[int | None]) -> int | None:
+        ledger = self.execution.ledger
+        assert ledger is not None, "a Run has a ledger if one of its steps has a budget"
+        ledger.open(key, budget)
+        try:
+            return await work
+        finally:
+            ledger.close(key)
+
+    async def _remembered(self, step: Step, key: str, frame: Frame, slot: Slot, now: int) -> bool:
+        """Complete a step with the value of an earlier execution, if there is one that serves."""
+        if self._recall is None:
+            return False
+        if self.journal.unsaved:
+            # What this Run itself stored a moment ago counts.
+            await self.journal.flush()
+        found, output = recalled(await self._recall(slot.scope, slot.key, self.journal.now()))
+        try:
+            if found:
+                self._complete(step, key, frame, output, None, None, 1, now)
+        except StepError:
+            # It isn't what the step's schema asks for (any more): then the step is executed.
+            return False
+        return found
 
     def _journal_final(self, key: str, attempt: int, error: StepError) -> None:
         self.journal.add(RecordType.STEP_FAILED, key, attempt, {"error": error.problem(), "final": True})
-
-    def _sight(self, frame: Frame, now: int, entry: Entry | None, **extra: Any) -> Sight:
-        return Sight(frame, now, extra if entry is None else {"prev": entry.value, **extra})
-
-    def _input(self, step: Step, frame: Frame, now: int, entry: Entry | None) -> tuple[Any, dict[str, Any]]:
-        """The input of a step, and the body of its StepScheduled record."""
-        body: dict[str, Any] = {"kind": step.kind}
-        plan = step.input
-        if plan is None:
-            value, source = (frame.last, frame.last_source) if entry is None else entry
-            if source is not None and step.prompt is None:
-                # Exactly what another record holds: name it instead of writing the bytes again.
-                body["from"] = source
-                if step.idempotency_key is None:
-                    return value, body
-        elif isinstance(plan, Template):
-            value = plan.evaluate(self._sight(frame, now, entry))
-        else:
-            values = {source.name: self._sourced(source.kind, source.name, frame) for source in plan}
-            value = next(iter(values.values())) if len(values) == 1 else values
-        if step.prompt is not None:
-            value = step.prompt.evaluate(self._sight(frame, now, entry, value=value))
-        if step.idempotency_key is not None:
-            given = step.idempotency_key.evaluate(self._sight(frame, now, entry, value=value))
-            body["idempotencyKey"] = given if isinstance(given, str) else str(given)
-        if "from" not in body:
-            body["input"] = value
-        return value, body
-
-    def _sourced(self, kind: str, name: str, frame: Frame) -> Any:
-        if kind == "input":
-            return frame.facts.input
-        if kind == "name":
-            return frame.named(name)
-        result = frame.find(name)
-        if result is None or result.status is not Status.SUCCEEDED:
-            how = "has not run" if result is None else f"is {result.status.value}"
-            raise StepError("expression", f"the input comes from {name}, which {how}", retryable=False)
-        return result.output
-
-    def _recorded_input(self, body: Mapping[str, Any], frame: Frame) -> Any:
-        if "from" not in body:
-            return body.get("input")
-        source = body["from"]
-        if source == "":
-            return frame.facts.input
-        past = self.past.steps[source]
-        assert past.done is not None, "an input is recorded by reference only after its source's record"
-        return past.done["output"]
 
     # --- attempts --------------------------------------------------------------------------------------------------
 
@@ -287,15 +308,15 @@ class Executor:
         now: int,
         past: StepPast,
     ) -> int | None:
-        journal = self.journal
+        journal, execution = self.journal, self.execution
         failures, attempt, interrupted = past.failures, max(past.attempts, 1), past.interrupted
         if past.retry_at is not None:
             await self._wait_for_retry(key, past.retry_at)
             attempt += 1
-        elif interrupted:
+        elif interrupted and not past.waiting:
             attempt += 1
-        if attempt > 1:
-            journal.add(RecordType.STEP_STARTED, key, attempt)
+        if attempt > max(past.attempts, 1):
+            journal.add(RecordType.STEP_STARTED, key, attempt, {"interrupted": True} if interrupted else None)
         if attempt - failures > MAX_RECOVERIES + 1:
             error = StepError(
                 "no_progress", f"a crash ended each of its {MAX_RECOVERIES + 1} attempts", retryable=False
@@ -317,10 +338,13 @@ class Executor:
             try:
                 work = self._perform(step, place, frame, value, now)
                 if step.attempt_timeout is not None:
-                    work = within(self.execution.clock, step.attempt_timeout, f"the step {key}", work)
+                    work = within(self.execution.clock, step.attempt_timeout, f"the step {key}", work, waited(place))
                 output, jump = await work
-                return self._complete(step, key, frame, output, jump, place, attempt, now)
+                return self._complete(step, key, frame, output, jump, place, attempt, now, scheduled)
             except StepError as error:
+                if finishes(error, key) and execution.ledger is not None:
+                    output = Output(execution.ledger.text(key), stop_reason="Budget")
+                    return self._complete(step, key, frame, output, None, place, attempt, now, scheduled)
                 failures += 1
                 delay = self._delay(step, key, frame, error, failures, now)
                 if delay is None:
@@ -340,6 +364,9 @@ class Executor:
 
     def _delay(self, step: Step, key: str, frame: Frame, error: StepError, failures: int, since: int) -> float | None:
         policy = step.retry or DEFAULT_RETRY
+        if error.type == "timeout" and step.options.get("sideEffects") == "Unsafe":
+            # Whether it took effect isn't known, and a repetition could do harm.
+            return None
         if step.retry_when is not None:
             try:
                 if not step.retry_when.holds(Sight(frame, since, {"error": error.problem()})):
@@ -366,10 +393,12 @@ class Executor:
         if runner is None:
             raise StepError("tool", f"nothing here can execute a step of kind {leaf.kind}", retryable=False)
         try:
-            if self._in_flight is None:
-                return await runner.run(place, leaf.target, value, options), None
-            async with self._in_flight:
-                return await runner.run(place, leaf.target, value, options), None
+            async with self._places.place(step):
+                work = runner.run(place, leaf.target, value, options)
+                if step.heartbeat_timeout is not None:
+                    pulse = place.pulse = Pulse(execution.clock)
+                    work = watched(execution.clock, pulse, step.heartbeat_timeout, f"the step {place.key}", work)
+                return await work, None
         except (StepError, JournalError):
             raise
         except Exception as error:
@@ -383,15 +412,19 @@ class Executor:
         frame: Frame,
         output: Any,
         jump: int | None,
-        place: Place,
+        place: Place | None,
         attempt: int,
         now: int,
+        scheduled: Mapping[str, Any] = _NO_BODY,
     ) -> int | None:
-        """Check, reshape and record an output."""
-        body: dict[str, Any] = {}
+        """Check, reshape and record an output; one without a `place` is that of an earlier execution."""
+        body: dict[str, Any] = {} if place is not None else {"memoized": True}
+        writes: list[Statement] = [] if place is None else place.own_writes
         if isinstance(output, Output):
             if output.usage is not None:
                 body["usage"] = output.usage
+                if self.execution.ledger is not None:
+                    self.execution.ledger.charge(key, output.usage)
             if output.stop_reason:
                 body["stopReason"] = output.stop_reason
                 if step is self.plan.root:
@@ -399,6 +432,9 @@ class Executor:
             output = output.value
         if step.output_schema is not None:
             self._check(step.output_schema, output, "output", "the output")
+        if step.memo is not None and place is not None:
+            slot = Slot(scheduled["memo"][0], scheduled["memo"][1], step.memo.ttl)
+            writes = [*writes, *slot.store(output, self.journal.now())]
         if step.output_as is not None:
             output = step.output_as.evaluate(Sight(frame, now, {"output": output}))
         body["output"] = output
@@ -406,9 +442,13 @@ class Executor:
             body["jump"] = jump
         if step.sensitive:
             body["sensitive"] = True
+        if step.compensate is not None and place is not None:
+            body["compensate"] = captured(step, frame)
         if step.export is not None:
             self.export(key, step.export.evaluate(Sight(frame, now, {"output": output})))
-        data = self.journal.add(RecordType.STEP_COMPLETED, key, attempt, body, place.own_writes)
+        data = self.journal.add(RecordType.STEP_COMPLETED, key, attempt, body, writes)
+        if "compensate" in body and data is not None:
+            self.past.compensable.append((key, decode(data)))
         frame.record(step, Result(Status.SUCCEEDED, plain(output, data), None, attempt), key)
         return jump
 
@@ -424,50 +464,3 @@ class Executor:
         if graph is not None and graph.state_schema is not None:
             self._check(graph.state_schema, {**self.execution.facts.state, **values}, "validation", "the state")
         self.execution.set_state(key, values)
-
-    # --- failure ---------------------------------------------------------------------------------------------------
-
-    async def _failed(self, step: Step, key: str, frame: Frame, error: StepError, attempts: int) -> int | None:
-        """Deal with a failure that is journaled as final: catch, or go on, or fail the scope."""
-        # The innermost step is the one to look at, so an outer one doesn't replace it.
-        error.details.setdefault("step", key)
-        frame.last_error = problem = error.problem()
-        for position, catch in enumerate(step.catches):
-            if catch.errors and error.type not in catch.errors:
-                continue
-            caught = f"{key}/catch[{position}]"
-            if await self._catches(catch, caught, frame, problem):
-                return await self._catch(step, catch, caught, frame, problem, attempts)
-        if step.continue_on_error:
-            frame.record(step, Result(Status.FAILED, None, problem, attempts))
-            return None
-        raise error
-
-    async def _catches(self, catch: Catch, caught: str, frame: Frame, problem: Mapping[str, Any]) -> bool:
-        if catch.when is None:
-            return True
-        if caught in self.past.decisions:
-            return bool(self.past.decisions[caught])
-        sight = Sight(frame, self.journal.now(), {"error": problem, catch.name: problem})
-        holds = catch.when.holds(sight)
-        self.journal.add(RecordType.DECISION, caught, body={"value": holds})
-        return holds
-
-    async def _catch(
-        self, step: Step, catch: Catch, caught: str, frame: Frame, problem: Mapping[str, Any], attempts: int
-    ) -> int | None:
-        names = {"error": problem, catch.name: problem}
-        output: Any = None
-        if catch.scope is not None:
-            inner = Frame(catch.scope, frame.facts, f"{caught}/", frame, dict(problem), names)
-            output = await self.body(inner)
-        if catch.output is not None:
-            known = self.past.decisions.get(f"{caught}/output", _UNKNOWN)
-            if known is _UNKNOWN:
-                output = catch.output.evaluate(Sight(frame, self.journal.now(), names))
-                self.journal.add(RecordType.DECISION, f"{caught}/output", body={"value": output})
-            else:
-                output = known
-        # What was caught is dealt with: the step counts as done, with the output of its catch.
-        frame.record(step, Result(Status.SUCCEEDED, output, problem, attempts))
-        return catch.next

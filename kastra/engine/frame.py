@@ -146,7 +146,7 @@ class Frame:
         self.results[step.id] = result
         if result.status is Status.SUCCEEDED:
             self.last, self.last_source, self.executed = result.output, source, True
-            if source is not None and self.scope.flow is Flow.DAG:
+            if source is not None and (self.parent is None or self.scope.flow is Flow.DAG):
                 self.sources[step.id] = source
         elif result.status is Status.FAILED:
             self.last, self.last_source, self.executed = None, None, True

@@ -8,9 +8,10 @@ normalised spec*, the one form that `kastra.runtime.view_steps` turns all accept
     input: {schema?}            output: {schema?, as?}             state: {schema?, initial?}
     defaults: {retry?, timeout?, delivery?}            timeout: {attempt?, total?}
     maxStepExecutions, concurrency: {maxStepsInFlight}, and what isn't executed, as written
+    finally: [step, ...]        onError: fail | compensate              compensation: {order?, retry?}
 
     step: {id, <kind>: body, when?, onSkip?, next?, dependsOn?: [id] | "cel", input?, output?, retry?, timeout?, catch?,
-           continueOnError?, delivery?, onInDoubt?, idempotencyKey?, ...}, exactly one kind
+           continueOnError?, delivery?, onInDoubt?, idempotencyKey?, compensate?: {steps}, ...}, exactly one kind
       input: {from: [name, ...]} | {with: {...}}, and prompt?, schema?      output: {type?, as?, export?, schema?, sensitive?}
       retry: {limit, initialInterval, backoff, maxInterval, maxElapsed, jitter, when, nonRetryable, respectRetryAfter}
       timeout: {attempt?, total?}
@@ -19,7 +20,7 @@ normalised spec*, the one form that `kastra.runtime.view_steps` turns all accept
     parallel: {steps, join?, maxConcurrency?}              do: {steps, flow?, initialStep?}
     branch: {mode?, cases: [{when, steps | next}], default?: {steps | next}}
     loop: {while | until, maxIterations, delay?, steps}    raise: {type, status?, title?, detail?}
-    forEach: {items, as?, indexAs?, concurrency?, failFast?, toleratedFailures?, steps}
+    forEach: {items, as?, indexAs?, concurrency?, batchSize?, failFast?, toleratedFailures?, steps}
     sleep: {duration | expression}                         sleepUntil: an RFC 3339 time, or an expression
 
 The path of a step is its place in that spec (`spec.steps[1].do.steps[0]`), and `<path>.<kind>` is the path of its reference.
@@ -30,10 +31,14 @@ Source: the state machine of the Amazon States Language, with CEL in place of JS
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .expressions import Condition, Template
 from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from .compensation import Compensation
+    from .memo import Memo
 
 END = -1
 """The index after the last step."""
@@ -108,7 +113,7 @@ class Loop:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForEach:
-    """A body for each item; `tolerated` failures are a count, or per cent of the items."""
+    """A body for each item, or for each `batch` of so many; `tolerated` failures are a count, or per cent of the bodies."""
 
     scope: "Scope"
     items: Condition | tuple[Any, ...]
@@ -118,6 +123,7 @@ class ForEach:
     fail_fast: bool
     tolerated: float
     tolerated_share: bool
+    batch: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,9 +182,15 @@ class Step:
     retry_when: Condition | None = None
     attempt_timeout: float | None = None
     total_timeout: float | None = None
+    heartbeat_timeout: float | None = None
+    queue_timeout: float | None = None
+    priority: int = 0
     catches: tuple[Catch, ...] = ()
     continue_on_error: bool = False
     idempotency_key: Template | None = None
+    compensate: "Compensation | None" = None
+    memo: "Memo | None" = None
+    budget: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
 
@@ -218,6 +230,10 @@ class Graph:
 
     Args:
         features: what the spec asks for beyond what the executor does: (field path, feature).
+        finally_: steps that run at the end whatever happened.
+        compensates: whether a Run that fails undoes what completed; `compensate_at_once` instead of one by one, in reverse.
+        budget: limits of each Run; `budgeted` whether a step has some of its own.
+        forgets: whether values are stored that only the Run itself can use.
     """
 
     scope: Scope
@@ -230,10 +246,18 @@ class Graph:
     max_executions: int
     max_in_flight: int
     features: tuple[tuple[str, str], ...]
+    finally_: Scope | None = None
+    compensates: bool = False
+    compensate_at_once: bool = False
+    forgets: bool = False
+    budget: Mapping[str, Any] | None = None
+    budgeted: bool = False
 
     def walk(self) -> Iterator[Step]:
         """Every step there is."""
-        return self.scope.walk()
+        yield from self.scope.walk()
+        if self.finally_ is not None:
+            yield from self.finally_.walk()
 
 
 def nested(step: Step) -> Iterator[Scope]:
@@ -250,6 +274,8 @@ def nested(step: Step) -> Iterator[Scope]:
     for catch in step.catches:
         if catch.scope is not None:
             yield catch.scope
+    if step.compensate is not None:
+        yield step.compensate.scope
 
 
 def unsupported(graph: Graph) -> list[tuple[str, str]]:

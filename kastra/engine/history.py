@@ -20,6 +20,11 @@ _RECORD = (
     "LEFT JOIN blobs b ON j.body IS NULL AND b.sha256 = j.blob WHERE j.run = ? AND j.seq > ? ORDER BY j.seq LIMIT ?"
 )
 _INBOX = "SELECT source, event_id, type, body FROM inbox WHERE run = ? AND consumed_seq IS NULL ORDER BY id"
+_STARTED = "CAST(j.body AS TEXT)"
+_RANKS = (
+    f"SELECT r.uid, json_extract({_STARTED}, '$.group'), json_extract({_STARTED}, '$.priority') FROM runs r "
+    "JOIN journal j ON j.run = r.id AND j.seq = 1 WHERE r.phase NOT IN ('Succeeded', 'Failed', 'Cancelled') ORDER BY r.id"
+)
 _TERMINAL = "('Succeeded', 'Failed', 'Cancelled')"
 
 
@@ -70,6 +75,11 @@ class History:
         """Every Run without a terminal record, oldest first."""
         return [RunRow(*row) for row in await self._query(f"{_RUN} WHERE phase NOT IN {_TERMINAL} ORDER BY id", ())]
 
+    async def ranks(self) -> dict[str, tuple[str, int]]:
+        """The concurrency group (empty for none) and the priority of every unfinished Run that has either, by uid."""
+        rows = await self._query(_RANKS, ())
+        return {uid: (group or "", int(priority or 0)) for uid, group, priority in rows if group or priority}
+
     async def highest_run(self) -> int:
         """The largest `runs.id` given so far; 0 for none."""
         rows = await self._query("SELECT COALESCE(MAX(id), 0) FROM runs", ())
@@ -98,6 +108,14 @@ class History:
         if not rows:
             raise LookupError(f"blob {sha256} is missing; run `kastra doctor` or restore a backup")
         return bytes(rows[0][0])
+
+    async def value(self, scope: str, key: str, now: int) -> bytes | None:
+        """A value of `kv` that has not expired at `now` (milliseconds), or None."""
+        rows = await self._query(
+            "SELECT value FROM kv WHERE scope = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)",
+            (scope, key, now),
+        )
+        return bytes(rows[0][0]) if rows else None
 
     async def mail(self, run: int) -> list[Mail]:
         """What waits for a Run and hasn't been consumed, in the order of arrival."""

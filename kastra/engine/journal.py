@@ -146,6 +146,7 @@ class RunJournal:
         self._error: JournalError | None = None
         self._loop = asyncio.get_running_loop()
         self._sealed = False
+        self._narrow: Callable[[str | None], bool] | None = None
 
     def now(self) -> int:
         """The clock's time in milliseconds, as records carry it."""
@@ -176,7 +177,7 @@ class RunJournal:
         """
         if self._error is not None:
             raise self._error
-        if self._sealed:
+        if self._sealed or (self._narrow is not None and not self._narrow(key)):
             self._add_late(kind, key, attempt, body or {})
         body = body or {}
         encoded = data = encode(body) if body else None
@@ -199,11 +200,16 @@ class RunJournal:
         """Take no further record: the terminal one has been added."""
         self._sealed = True
 
+    def narrow(self, takes: Callable[[str | None], bool]) -> None:
+        """Take further records only at the keys for which `takes` holds: what runs elsewhere has been abandoned."""
+        self._narrow = takes
+
     def _add_late(self, kind: RecordType, key: str | None, attempt: int | None, body: dict[str, Any]) -> None:
         if kind in (RecordType.STEP_COMPLETED, RecordType.MODEL_TURN, RecordType.TOOL_RESULT):
-            self._sealed = False
+            sealed, narrow = self._sealed, self._narrow
+            self._sealed, self._narrow = False, None
             self.add(RecordType.LATE, key, attempt, {"output": body.get("output")})
-            self._sealed = True
+            self._sealed, self._narrow = sealed, narrow
             self.start()
         raise Sealed(f"run {self.run} has ended")
 

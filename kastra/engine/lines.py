@@ -16,7 +16,7 @@ import orjson
 _LONGEST = 200
 _RED, _GREEN, _DIM, _END = "\x1b[31m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
 _BAD = frozenset({"run.failed", "run.cancelled", "step.failed", "step.indoubt"})
-_QUIET = frozenset({"step.scheduled", "step.output.delta", "step.progress"})
+_QUIET = frozenset({"step.scheduled", "step.output.delta", "step.progress", "usage"})
 """Events that say nothing to somebody who only waits."""
 
 
@@ -40,7 +40,8 @@ class EventLines:
         kind = event.get("type", "")
         if kind in _QUIET and not (self._everything and event.get("seq")):
             return None
-        text = _text(kind, event)
+        # Names and outputs are those of strangers: nothing in them may steer a terminal.
+        text = "".join(char if char.isprintable() else "?" for char in _text(kind, event))
         if self._color:
             text = (
                 f"{_RED}{text}{_END}" if kind in _BAD else f"{_GREEN}{text}{_END}" if kind == "run.completed" else text
@@ -65,7 +66,7 @@ def _text(kind: str, event: Mapping[str, Any]) -> str:
     subject, _, verb = kind.partition(".")
     write = _FORMS.get(kind)
     said = write(data) if write is not None else " ".join(filter(None, (verb or kind, _shown(data))))
-    if kind in ("step.started", "step.retrying", "step.failed") and attempt > 1:
+    if kind in ("step.started", "step.reset", "step.retrying", "step.failed") and attempt > 1:
         said += f" (attempt {attempt})"
     return f"{key}: {said}" if key else f"{subject} {said}"
 
@@ -93,7 +94,22 @@ def _started(data: Mapping[str, Any]) -> str:
 def _waiting(data: Mapping[str, Any]) -> str:
     if data.get("name"):
         return f"waiting for {data.get('kind', '')} {data.get('namespace', '')}/{data['name']}"
+    if data.get("eventType"):
+        return f"waiting for an event {data['eventType']}"
     return "waiting for a timer" if "due" in data else _with("waiting", data)
+
+
+def _suspended(data: Mapping[str, Any]) -> str:
+    if data.get("reason") == "Approval" and data.get("name"):
+        return f"suspended: waits for approval/{data['name']}"
+    return _with("suspended", data.get("reason"))
+
+
+def _received(data: Mapping[str, Any]) -> str:
+    event = data.get("event")
+    if not isinstance(event, Mapping):
+        return "received an event"
+    return f"received {event.get('type', '')} {event.get('id', '')} of {event.get('source', '')}"
 
 
 def _tool_call(data: Mapping[str, Any]) -> str:
@@ -105,7 +121,8 @@ def _tool_call(data: Mapping[str, Any]) -> str:
 _FORMS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "run.started": _started,
     "run.waiting": _waiting,
-    "run.suspended": lambda data: _with("suspended", data.get("reason")),
+    "run.suspended": _suspended,
+    "event.received": _received,
     "run.resumed": lambda data: _with("resumed by", data.get("by")),
     "run.completed": lambda data: "completed",
     "run.failed": _error("failed"),
@@ -113,6 +130,7 @@ _FORMS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "run.recovered": lambda data: "recovered after its process ended",
     "step.scheduled": lambda data: f"scheduled ({data.get('kind') or 'step'})",
     "step.started": lambda data: "started",
+    "step.reset": lambda data: "begins again after its process ended",
     "step.completed": lambda data: _with("completed", data.get("output")),
     "step.failed": _error("failed"),
     "step.retrying": _error("will be tried again"),
@@ -122,6 +140,12 @@ _FORMS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "tool.call": _tool_call,
     "tool.result": lambda data: _with("result", data.get("output")),
     "state.changed": lambda data: _with("state", data.get("values", data.get("keys"))),
+    "budget.exceeded": lambda data: f"{data.get('limit')} of {data.get('max')} reached",
+    "run.finishing": lambda data: f"has {str(data.get('phase', '')).lower()}, to be concluded",
+    "run.compensating": lambda data: f"undoes {len(data.get('steps', ()))} completed steps",
+    "run.compensated": lambda data: (
+        _with("undone, except", ", ".join(data["failed"])) if data.get("failed") else "undone"
+    ),
     "router.decision": lambda data: _with("decided", data.get("value", data)),
 }
 

@@ -8,7 +8,7 @@ Read next: `kastra.engine.executor`.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +16,37 @@ import anyio
 
 from kastra.bus import Bus
 from kastra.clock import milliseconds
+from kastra.failpoint import failpoint
+from kastra.sql.interface import Statement
 
 from .compiler import GraphError
+from .conclusion import Outcome, conclude, concludes, recorded_outcome
+from .concurrency import Group
 from .context import unexpected
-from .events import event_of
+from .events import ephemeral, event_of, position
 from .execution import Execution, Services
 from .executor import Executor
 from .frame import RunFacts, rfc3339_ms
 from .history import History, Mail, RunRow
 from .journal import Fenced, JournalError, RunJournal, Sealed, Submit, Unwritable
 from .leases import first_lease, takeover
+from .mailroom import Mailroom
+from .memo import forget_run
 from .orders import Plans, RunOrder
 from .past import Past
 from .plan import Plan
 from .progress import Phase, Progress, Tally
 from .records import Record, RecordType
+from .rerun import Copy, beginning
 from .slots import FairSlots
 from .step import StepError
+from .waiting import EventBox, event_types
+
+_TERMINAL = {
+    Phase.SUCCEEDED: RecordType.RUN_COMPLETED,
+    Phase.FAILED: RecordType.RUN_FAILED,
+    Phase.CANCELLED: RecordType.RUN_CANCELLED,
+}
 
 _log = logging.getLogger("kastra.engine")
 
@@ -51,6 +65,7 @@ class Desk:
     exclusive: bool
     next_run: Callable[[], int]
     changed: Callable[["LiveRun", bool], None]
+    mailroom: Mailroom
 
     async def may_take(self, row: RunRow) -> bool:
         """Whether the holder of a Run is gone, or was this process."""
@@ -82,11 +97,21 @@ class LiveRun:
         self.epoch = 0
         self.execution: Execution | None = None
         self.fault: JournalError | None = None
+        self.group: Group | None = None
+        """Where it counts among the Runs of its workflow."""
+        self.refusal: StepError | None = None
+        """Why it isn't begun at all."""
+        self.priority = order.priority if order is not None else 0
         self._topic = f"run/{uid}"
-        self._number = 0
+        self._part = 0
+        self._created = row.created if row is not None else 0
         self._scope = anyio.CancelScope()
         self._cancelling = False
         self._ended = False
+        self._concluding = False
+        self._untouched = False
+        self._concluded = anyio.Event()
+        self._interpreter: Executor | None = None
         self._received: set[tuple[str, str]] = set()
 
     def progress(self) -> Progress:
@@ -98,13 +123,16 @@ class LiveRun:
     async def run(self) -> None:
         """Execute it; has a place in the pool when called. Whatever happens, `done` is set in the end."""
         try:
+            outcome: Outcome | None = None
             with self._scope:
-                await self._run()
-            if self._cancelling and not self._ended:
+                outcome = await self._run()
+            if outcome is None and self._cancelling and not self._ended:
                 with anyio.CancelScope(shield=True):
                     if self.execution is None:
                         await self._open()
-                    await self._end(RecordType.RUN_CANCELLED, {"stopReason": "Cancelled"})
+                outcome = Outcome(Phase.CANCELLED, {"stopReason": "Cancelled"})
+            if outcome is not None:
+                await self._conclude(outcome)
         except Sealed:
             _log.debug("run %s: an abandoned effect has ended", self.uid)
         except JournalError as error:
@@ -117,13 +145,18 @@ class LiveRun:
                 self.execution.leave()
             else:
                 self.desk.slots.release()
+            self.desk.mailroom.release(self.uid)
             self.opened.set()
             self.done.set()
 
-    async def _run(self) -> None:
-        executor = await self._open()
+    async def _run(self) -> Outcome | None:
+        """Execute its steps; None where there is nothing to conclude."""
+        executor = self._interpreter = await self._open()
         if executor is None:
-            return
+            return None
+        known = recorded_outcome(executor.past)
+        if known is not None:
+            return known
         try:
             ending = await executor.run()
         except Fenced:
@@ -135,20 +168,38 @@ class LiveRun:
                 raise
             # The place in the pool goes over to the next attempt.
             self.execution = None
-            await self._run()
+            return await self._run()
         except StepError as error:
             reason = "Timeout" if error.type == "timeout" and "step" not in error.details else "Failed"
-            await self._end(RecordType.RUN_FAILED, {"error": error.problem(), "stopReason": reason})
+            return Outcome(Phase.FAILED, {"error": error.problem(), "stopReason": reason})
         except JournalError:
             raise
         except Exception as error:  # noqa: BLE001 - a defect; logged there, and recorded by its type
             failure = unexpected(error, f"run {self.uid}", "")
-            await self._end(RecordType.RUN_FAILED, {"error": failure.problem(), "stopReason": "Failed"})
-        else:
-            body: dict[str, Any] = {"output": ending.output, "stopReason": ending.stop_reason}
-            if ending.sensitive:
-                body["sensitive"] = True
-            await self._end(RecordType.RUN_COMPLETED, body)
+            return Outcome(Phase.FAILED, {"error": failure.problem(), "stopReason": "Failed"})
+        body: dict[str, Any] = {"output": ending.output, "stopReason": ending.stop_reason}
+        if ending.sensitive:
+            body["sensitive"] = True
+        return Outcome(Phase.SUCCEEDED, body)
+
+    async def _conclude(self, outcome: Outcome) -> None:
+        """Undo and clean up as the workflow asks, then write the terminal record; a second caller waits for the first."""
+        execution = self.execution
+        if self._ended or execution is None:
+            return
+        if self._concluding:
+            await self._concluded.wait()
+            return
+        self._concluding = True
+        execution.wanted_to_end = False
+        if outcome.phase is Phase.CANCELLED:
+            execution.open_gate()
+        try:
+            if self._interpreter is not None and not self._untouched:
+                outcome = await conclude(self._interpreter, outcome)
+            await self._end(_TERMINAL[outcome.phase], outcome.body)
+        finally:
+            self._concluded.set()
 
     async def _open(self) -> Executor | None:
         """Open the journal under a lease; None if there is nothing left to do."""
@@ -160,7 +211,7 @@ class LiveRun:
         root = order.closure["objects"][order.closure["root"]]
         name, statement = desk.plans.store(order.closure)
         journal = self._journal(desk.next_run(), 1, 0, order.durability)
-        created = order.created if order.created is not None else journal.now()
+        created = self._created = order.created if order.created is not None else journal.now()
         body = order.started(name)
         past = Past()
 
@@ -180,7 +231,12 @@ class LiveRun:
         journal.open(claim, *((statement,) if statement else ()))
         now = journal.now()
         try:
+            if self.group is not None:
+                body["group"] = self.group.id
+            if self.refusal is not None:
+                raise self.refusal
             plan = desk.plans.plan(name, order.closure)
+            copies = await self._repeated(order, plan, body)
         except (GraphError, StepError) as error:
             journal.add(RecordType.RUN_STARTED, body=body, ts=now)
             self._attach(journal, past, body, now)
@@ -190,7 +246,22 @@ class LiveRun:
             body["state"] = dict(plan.state)
         journal.add(RecordType.RUN_STARTED, body=body, ts=now)
         past.state = dict(plan.state)
+        for kind, key, attempt, copied in copies:
+            journal.add(kind, key, attempt, copied, ts=now)
+            past.apply(Record(journal.last_seq, now, kind, key, attempt, copied))
         return self._executor(plan, self._attach(journal, past, body, now), body)
+
+    async def _repeated(self, order: RunOrder, plan: Plan, body: dict[str, Any]) -> Sequence[Copy]:
+        """What a Run that repeats another takes over from it; its `body` gets what it has from there."""
+        if order.rerun is None:
+            return ()
+        failpoint("rerun.before_begin")
+        found = await beginning(self.desk.history, order.rerun, plan.graph)
+        if order.input is None:
+            body["input"] = found.input
+        if order.rerun.keep_keys:
+            body["origin"] = found.origin
+        return found.copies
 
     async def _take_up(self, row: RunRow) -> Executor | None:
         desk = self.desk
@@ -234,14 +305,21 @@ class LiveRun:
             namespace=body["namespace"],
             origin=body["origin"],
             publish=self.emit,
+            box=EventBox(self.desk.mailroom, past.taken, self._created),
+            cancel_run=self._cancel_by,
             slots=self.desk.slots,
         )
         self.execution.holding = True
+        self.execution.priority = int(body.get("priority") or 0)
         self.opened.set()
         return self.execution
 
     def _executor(self, plan: Plan, execution: Execution, body: Mapping[str, Any]) -> Executor:
-        return Executor(execution, plan, body.get("timeout"), body.get("options"))
+        if plan.graph is not None and (types := event_types(plan.graph)):
+            self.desk.mailroom.keep(self.uid, execution.namespace, types, self._created)
+        return Executor(
+            execution, plan, body.get("timeout"), body.get("options"), self.desk.history.value, body.get("budget")
+        )
 
     async def _refuse(self, error: Exception) -> None:
         problem = error.problem() if isinstance(error, StepError) else {"type": "validation", "title": str(error)}
@@ -253,12 +331,17 @@ class LiveRun:
         if self._ended or execution is None:
             return
         self._ended = True
-        phase = {RecordType.RUN_COMPLETED: Phase.SUCCEEDED, RecordType.RUN_FAILED: Phase.FAILED}
         journal = execution.journal
-        journal.add(kind, body=body)
-        journal.row(phase.get(kind, Phase.CANCELLED).value, None)
-        journal.seal()
-        await journal.flush()
+        with anyio.CancelScope(shield=True):
+            journal.add(kind, body=body, writes=self._leftovers())
+            journal.row(next(phase.value for phase, record in _TERMINAL.items() if record is kind), None)
+            journal.seal()
+            await journal.flush()
+
+    def _leftovers(self) -> Sequence[Statement]:
+        """What goes with the Run: values that only it could use."""
+        graph = self._interpreter.plan.graph if self._interpreter is not None else None
+        return (forget_run(self.uid),) if graph is not None and graph.forgets else ()
 
     # --- what comes from outside -----------------------------------------------------------------------------------
 
@@ -277,30 +360,50 @@ class LiveRun:
         if mail.type == "cancel":
             journal.add(RecordType.CANCEL_REQUESTED, body=body, writes=writes)
             self._cancel()
+        elif mail.type == "signal":
+            execution.box.signal(mail, journal.now())
+            return True
         elif mail.type == "suspend":
             journal.add(RecordType.SUSPENDED, body={**body, "reason": "Requested"}, writes=writes)
             execution.close_gate()
         elif mail.body.get("key") is not None or mail.body.get("data") is not None:
-            return execution.resume(mail.body.get("key"), mail)
+            return execution.holds.answer(mail.body.get("key"), mail)
         else:
             journal.add(RecordType.RESUMED, body=body, writes=writes)
             execution.open_gate()
         journal.start()
         return True
 
+    def _cancel_by(self, by: str) -> None:
+        """Cancel it from inside."""
+        if self.execution is not None:
+            self.execution.journal.add(RecordType.CANCEL_REQUESTED, body={"by": by})
+            self.execution.journal.start()
+        self._cancel()
+
     def _cancel(self) -> None:
+        if self._concluding:
+            # It is ending already, and what that takes is done whatever anybody wishes.
+            return
         self._cancelling = True
         if self.execution is not None:
             self.execution.wanted_to_end = True
         self._scope.cancel()
 
     def cancel_early(self) -> None:
-        """Cancel it before it has begun."""
+        """Cancel it before it has begun: then there is nothing to clean up."""
+        self._untouched = True
         self._cancel()
 
     async def abandon(self) -> None:
         """End a cancelled Run whose effects don't stop; what they still return is recorded as late."""
-        await self._end(RecordType.RUN_CANCELLED, {"stopReason": "Cancelled"})
+        if self._concluding or self.execution is None:
+            return
+        self.execution.journal.narrow(concludes)
+        try:
+            await self._conclude(Outcome(Phase.CANCELLED, {"stopReason": "Cancelled"}))
+        except JournalError as error:
+            self.fault = error
 
     def stop(self) -> None:
         """Cancel it here without ending it; its journal can be taken up again."""
@@ -314,23 +417,21 @@ class LiveRun:
             self.tally.apply(record)
         if self.epoch == 1 and records[0].seq == 1:
             self.desk.plans.committed(records[0].body["closure"])
+        self._part = 0
         if self.desk.bus.floor(self._topic) is not None:
-            events = [event for record in records if (event := event_of(record)) is not None]
-            if events:
-                self._publish(events)
+            events = [(position(record.seq), event) for record in records if (event := event_of(record)) is not None]
+            self.desk.bus.publish(self._topic, events)
+            if any("usage" in record.body for record in records):
+                self.emit("usage", self.tally.usage.plain())
         phase = self.tally.phase
         changed, self.phase = phase is not self.phase, phase
         self.desk.changed(self, changed)
 
     def emit(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Send an ephemeral event."""
-        time = rfc3339_ms(milliseconds(self.desk.services.clock.now()))
-        event: dict[str, Any] = {"type": kind, "time": time, "data": {k: v for k, v in data.items() if k != "key"}}
-        if "key" in data:
-            event["key"] = data["key"]
-        self._publish([event])
-
-    def _publish(self, events: list[dict[str, Any]]) -> None:
-        first = self._number + 1
-        self._number += len(events)
-        self.desk.bus.publish(self._topic, list(enumerate(events, first)))
+        """Send an ephemeral event. While nobody has ever listened it isn't even made."""
+        if self.desk.bus.floor(self._topic) is None:
+            return
+        self._part += 1
+        seq, time = self.tally.last_seq, rfc3339_ms(milliseconds(self.desk.services.clock.now()))
+        event = ephemeral(kind, seq, self._part, time, data)
+        self.desk.bus.publish(self._topic, [(position(seq, self._part), event)])

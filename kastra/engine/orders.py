@@ -18,6 +18,7 @@ from .history import History
 from .journal import blob
 from .plan import Plan, plan_of
 from .records import decode, encode
+from .rerun import Rerun
 
 _KEPT = 256
 
@@ -33,6 +34,9 @@ class RunOrder:
         timeout: seconds it may take in all; None for what its target says.
         origin: first part of its idempotency keys; its own uid unless it repeats another Run's.
         options: what else the runner of a Run without a graph is handed (thread, messages, budget, ...).
+        priority: who has a higher one goes first where Runs wait for places.
+        rerun: the Run that it repeats, from one of its steps or whole; an input of None is then that Run's.
+        budget: what it may consume, beside the limits of its target.
         created: milliseconds since the epoch; None for now.
     """
 
@@ -46,6 +50,9 @@ class RunOrder:
     origin: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     created: int | None = None
+    budget: Mapping[str, Any] | None = None
+    rerun: Rerun | None = None
+    priority: int = 0
 
     def started(self, closure_blob: str) -> dict[str, Any]:
         """The body of its RunStarted record."""
@@ -60,6 +67,9 @@ class RunOrder:
             "timeout": self.timeout,
             "options": dict(self.options),
             "closure": closure_blob,
+            **({"priority": self.priority} if self.priority else {}),
+            **({"budget": dict(self.budget)} if self.budget else {}),
+            **({"rerunOf": {"name": self.rerun.name, "fromStep": self.rerun.from_step}} if self.rerun else {}),
         }
 
 

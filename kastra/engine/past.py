@@ -11,7 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .consumption import Consumption
 from .records import Record, RecordType
+
+_CONSUMING = frozenset(
+    {
+        RecordType.RESERVED,
+        RecordType.MODEL_TURN,
+        RecordType.TOOL_RESULT,
+        RecordType.STEP_COMPLETED,
+        RecordType.STEP_FAILED,
+    }
+)
 
 
 @dataclass(slots=True)
@@ -30,6 +41,7 @@ class StepPast:
     skipped: bool = False
     intent: bool = False
     interrupted: bool = False
+    waiting: bool = False
 
 
 @dataclass(slots=True)
@@ -45,6 +57,12 @@ class Past:
         state: the Run's state after all recorded changes.
         held: stepKeys that were suspended and not resumed, with the reason.
         resumed: data that a hold at a stepKey was resumed with.
+        event_waits: what the wait at a stepKey waits for.
+        received: events that the wait at a stepKey has received, until its step is done.
+        taken: (source, id) of every event that was received.
+        consumption: what each of its effects has consumed.
+        compensable: completed steps that can be undone, in the order of completion: stepKey, body of the record.
+        compensating: stepKeys of what is being undone, in order; None before that begins.
     """
 
     started: Record | None = None
@@ -58,6 +76,12 @@ class Past:
     held: dict[str, str] = field(default_factory=dict)
     resumed: dict[str, Any] = field(default_factory=dict)
     in_doubt: set[str] = field(default_factory=set)
+    event_waits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    received: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    taken: set[tuple[str, str]] = field(default_factory=set)
+    compensable: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    compensating: list[str] | None = None
+    consumption: Consumption = field(default_factory=Consumption)
     cancel_requested: bool = False
     suspended: bool = False
     recoveries: int = 0
@@ -72,7 +96,32 @@ class Past:
         for step in past.steps.values():
             outcome = step.done is not None or step.final_error is not None or step.retry_at is not None
             step.interrupted = step.attempts > 0 and not outcome
+        past._note_waiting()
         return past
+
+    def _note_waiting(self) -> None:
+        """Mark what was waiting when the process died, and everything around it: that was no attempt that a crash ended."""
+        waits = {*self.held, *(self.timers.keys() - self.fired), *self.event_waits, *self.children}
+        waits.update(key for key, step in self.steps.items() if step.retry_at is not None)
+        for wait in waits:
+            step = self.steps.get(wait)
+            if step is not None and (step.done is not None or step.final_error is not None):
+                continue
+            if (root := self.steps.get("")) is not None:
+                root.waiting = True
+            place = wait
+            while place:
+                if (around := self.steps.get(place)) is not None:
+                    around.waiting = True
+                bare = place.rstrip("0123456789")
+                if bare and bare[-1] in "~#@" and len(bare) < len(place):
+                    # A later attempt, iteration or visit: its records stand under the step's own key.
+                    place = bare[:-1]
+                    continue
+                if place.endswith("]") and "/" not in place[place.rfind("[") :]:
+                    place = place[: place.rfind("[")]
+                    continue
+                place = place.rpartition("/")[0]
 
     def apply(self, record: Record) -> None:
         """Take one more record into account."""
@@ -83,10 +132,12 @@ class Past:
         step = self.steps.get(key)
         if step is None:
             step = self.steps[key] = StepPast()
+        if kind in _CONSUMING:
+            self.consumption.apply(record)
         if kind == RecordType.STEP_SCHEDULED:
             step.scheduled, step.scheduled_at, step.attempts = body, record.ts, 1
         elif kind in (RecordType.STEP_COMPLETED, RecordType.MODEL_TURN, RecordType.TOOL_RESULT):
-            step.done = body
+            self._completed(step, key, body)
         elif kind == RecordType.STEP_STARTED:
             step.attempts, step.retry_at = record.attempt or 1, None
             self._ask_again(key)
@@ -102,7 +153,13 @@ class Past:
             self._ask_again(key)
         elif kind == RecordType.STEP_SKIPPED:
             step.skipped = True
-        elif kind == RecordType.DECISION:
+        else:
+            self._apply_beside(record, key)
+
+    def _apply_beside(self, record: Record, key: str) -> None:
+        """What happened at a stepKey besides attempts and their outcome."""
+        kind, body = record.type, record.body
+        if kind == RecordType.DECISION:
             self.decisions[key] = body["value"]
         elif kind == RecordType.TIMER_SET:
             self.timers[key] = body["due"]
@@ -116,14 +173,25 @@ class Past:
             self.in_doubt.add(key)
         elif kind == RecordType.SUSPENDED:
             self.held[key] = body["reason"]
+        elif kind == RecordType.EVENT_WAITING:
+            self.event_waits[key] = body
+        elif kind == RecordType.EVENT_RECEIVED:
+            self.received.setdefault(key, []).append(body["event"])
+            self.taken.add((body["event"]["source"], body["event"]["id"]))
         elif kind == RecordType.RESUMED:
             self.held.pop(key, None)
             self.resumed[key] = body.get("data")
 
+    def _completed(self, step: StepPast, key: str, body: dict[str, Any]) -> None:
+        step.done = body
+        if "compensate" in body:
+            self.compensable.append((key, body))
+
     def _ask_again(self, key: str) -> None:
-        """A new attempt began: what was decided about the one before doesn't hold for it."""
-        self.resumed.pop(key, None)
-        self.in_doubt.discard(key)
+        """A new attempt began: what was decided about one that was in doubt doesn't hold for it."""
+        if key in self.in_doubt:
+            self.resumed.pop(key, None)
+            self.in_doubt.discard(key)
 
     def _apply_to_run(self, record: Record) -> None:
         kind = record.type
@@ -133,7 +201,10 @@ class Past:
         elif kind == RecordType.RECOVERED:
             self.recoveries += 1
         elif kind == RecordType.CANCEL_REQUESTED:
-            self.cancel_requested = True
+            # A cancelled Run goes on to its end, also one that was held.
+            self.cancel_requested, self.suspended = True, False
+        elif kind == RecordType.COMPENSATION_STARTED:
+            self.compensating = list(record.body["steps"])
         elif kind == RecordType.SUSPENDED:
             self.suspended = True
         elif kind == RecordType.RESUMED:

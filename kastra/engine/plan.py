@@ -38,6 +38,7 @@ class Plan:
         leaves: by the path of each leaf step; `""` for the one of a Run without a graph.
         root: the step of a Run without a graph.
         timeout: seconds that a Run may take in all; None for no limit.
+        id: of what is executed, as `Kind/namespace/name`.
     """
 
     graph: Graph | None
@@ -45,6 +46,7 @@ class Plan:
     root: Step
     timeout: float | None
     state: Mapping[str, Any]
+    id: str = ""
 
 
 def plan_of(closure: Closure) -> Plan:
@@ -63,7 +65,7 @@ def plan_of(closure: Closure) -> Plan:
             path, feature = refused[0]
             raise StepError("validation", f"{path}: {feature} isn't supported by this version", retryable=False)
         leaves = {step.path: _leaf(step, root["refs"], closure) for step in graph.walk() if step.is_leaf}
-        return Plan(graph, leaves, _root("Workflow"), graph.timeout, graph.state)
+        return Plan(graph, leaves, _root("Workflow"), graph.timeout, graph.state, closure["root"])
     limit = spec.get("timeout") if root["kind"] == "Network" else None
     leaf = Leaf(root["kind"].lower(), _target(closure, closure["root"]), _delivery({}, root["kind"].lower(), spec))
     return Plan(None, {"": leaf}, _root(root["kind"]), parse_duration(limit) if isinstance(limit, str) else None, {})
@@ -98,12 +100,21 @@ def _leaf(step: Step, refs: Mapping[str, str], closure: Closure) -> Leaf:
             "validation", f"{where}: {body.get('name')} isn't part of what this Run resolved", retryable=False
         )
     spec = closure["objects"][object_id]["spec"]
-    return Leaf(step.kind, _target(closure, object_id), _delivery(step.options, step.kind, spec))
+    delivery = _delivery(step.options, step.kind, spec)
+    if delivery["onInDoubt"] == "probe" and step.kind == "tool" and not spec.get("probe"):
+        message = f"{step.path}.onInDoubt: Tool {body.get('name')} names no probe that could find out"
+        raise StepError("validation", message, retryable=False)
+    return Leaf(step.kind, _target(closure, object_id), delivery)
 
 
 def _delivery(options: Mapping[str, Any], kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the delivery that holds: the step's, else the tool's, else the workflow's default."""
+    """The options with the delivery that holds: the step's, else the tool's, else the workflow's default.
+
+    Where a step says what repeating it would do, that decides unless it says how it is delivered.
+    """
     found = dict(options)
+    if found.get("sideEffects"):
+        found.setdefault("delivery", "AtMostOnce" if found["sideEffects"] == "Unsafe" else "AtLeastOnce")
     fallback = found.pop("defaultDelivery", None)
     own = spec if kind == "tool" else {}
     found.setdefault("delivery", own.get("delivery") or fallback or "AtLeastOnce")

@@ -14,12 +14,14 @@ Source: Kubernetes' kubelet in its relation to Pods; worker pools of Temporal. R
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
+from kastra.api.cloudevents import CloudEvent
 from kastra.api.errors import StatusError
 from kastra.bus import Bus
 from kastra.clock import Clock, milliseconds
@@ -27,21 +29,28 @@ from kastra.failpoint import failpoint
 from kastra.sql.errors import SqlError
 from kastra.sql.interface import GuardFailed, Statement
 
+from .concurrency import Group, Groups, group_of, refused
 from .execution import Services
 from .history import History, Mail, Query, RunRow
-from .journal import Append, Fenced, Submit
+from .holds import Holds
+from .journal import Append, Fenced, JournalError, Submit
 from .leases import renewal, resignation
 from .live import Desk, LiveRun
+from .mailroom import Mailroom
 from .orders import Plans, RunOrder
 from .progress import Progress, Tally
 from .records import encode
 from .slots import FairSlots
+from .step import StepError
 
 TOPIC = "runs"
 """Where progress is published, as `{uid, namespace, name, phase, lastSeq}`."""
 
 LEASE = 15.0
 """Seconds for which a process holds its Runs without renewing."""
+
+RENEW_EVERY = LEASE / 3
+"""Seconds between two renewals."""
 
 _REPORT_EVERY = 1.0
 _LONGEST_BACKOFF = 60.0
@@ -67,6 +76,7 @@ class Pool:
         exclusive: whether this process owns the store, so that every other holder is dead. If not, a Run is left alone
             while its holder renews its lease.
         grace: seconds that running effects get to finish when the pool stops or a Run is cancelled.
+        renew_every: seconds between two renewals of the process lease; long where it is of no use to anybody.
     """
 
     def __init__(
@@ -80,6 +90,7 @@ class Pool:
         concurrency: int = 64,
         exclusive: bool = True,
         grace: float = 8.0,
+        renew_every: float = RENEW_EVERY,
     ) -> None:
         self._writer = writer
         self._history = History(query)
@@ -88,16 +99,23 @@ class Pool:
         self._holder = holder
         self._exclusive = exclusive
         self._grace = grace
+        self._renew_every = renew_every
         self._slots = FairSlots(concurrency)
+        self.mailroom = Mailroom(writer, query, services.clock)
+        """Where events come in for the Runs of this pool, and for whoever else listens."""
         self._desk = Desk(
-            writer, self._history, bus, services, self._slots, Plans(), holder, exclusive, self._next_run, self._changed
-        )
+            writer, self._history, bus, services, self._slots, Plans(), holder, exclusive, self._next_run, self._changed,
+            self.mailroom,
+        )  # fmt: skip
+        self._groups = Groups()
         self._runs: dict[str, LiveRun] = {}
         self._queued: dict[str, Callable[[], None]] = {}
         self._finished: OrderedDict[str, Progress] = OrderedDict()
         self._changes: dict[str, LiveRun] = {}
         self._changes_wake = anyio.Event()
         self._leasing = anyio.Event()
+        self.landings = 0
+        """Commits to journals so far; for tests that wait until nothing happens any more."""
         self._highest = 0
         self._published = 0
         self._stopping = False
@@ -111,15 +129,22 @@ class Pool:
             self._highest = await self._history.highest_run()
             await self._renew()
             failpoint("pool.before_recovery")
+            ranks = await self._history.ranks()
+            for uid, (group, _) in ranks.items():
+                if group:
+                    self._groups.enter(group, uid)
             for row in await self._history.unfinished():
                 if await self._desk.may_take(row):
-                    self._enqueue(LiveRun(self._desk, row.uid, None, row))
+                    run = LiveRun(self._desk, row.uid, None, row)
+                    run.priority = ranks.get(row.uid, ("", 0))[1]
+                    self._enqueue(run)
         except BaseException as error:
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(type(error), error, error.__traceback__)
             raise
         self._tasks.start_soon(self._report_changes)
         self._tasks.start_soon(self._keep_leases)
+        self._tasks.start_soon(self.mailroom.run)
         return self
 
     async def __aexit__(
@@ -183,7 +208,36 @@ class Pool:
         if order.uid in self._finished:
             self._publish(self._finished[order.uid])
             return
-        self._enqueue(LiveRun(self._desk, order.uid, order, None))
+        run = LiveRun(self._desk, order.uid, order, None)
+        try:
+            run.group = group_of(order.closure, order.input)
+        except StepError as error:
+            run.refusal = error
+        group = run.group
+        if group is not None and group.policy == "Reject" and self._groups.is_full(group):
+            run.group, run.refusal = None, refused(group)
+        if run.group is None or self._groups.admit(run.group, run.uid, order.priority):
+            self._enqueue(run)
+            return
+        self._runs[run.uid] = run
+        if run.group.policy == "Replace":
+            self._tasks.start_soon(self._replace, run.group, run)
+
+    async def _replace(self, group: Group, run: LiveRun) -> None:
+        """Make the oldest of a group end, so that a new one can begin."""
+        for uid in self._groups.replaced(group, run.uid):
+            await self.cancel(uid, by=f"run {run.order.name if run.order else run.uid}, which replaces it")
+
+    def waits(self, uid: str) -> bool:
+        """Whether a Run has not begun because its workflow's `concurrency.maxRuns` go on already."""
+        return self._groups.waits(uid)
+
+    def _leave(self, uid: str) -> None:
+        """A Run doesn't count in its group any more; whoever has waited for that begins."""
+        for following in self._groups.leave(uid):
+            if following in self._runs:
+                self._leasing.set()
+                self._queue(self._runs[following])
 
     def _enqueue(self, run: LiveRun) -> None:
         self._runs[run.uid] = run
@@ -196,7 +250,7 @@ class Pool:
             self._tasks.start_soon(self._execute, run)
 
         self._queued[run.uid] = granted
-        self._slots.request(granted)
+        self._slots.request(granted, run.priority)
 
     async def _execute(self, run: LiveRun) -> None:
         await run.run()
@@ -208,6 +262,7 @@ class Pool:
             self._finish(run)
         elif isinstance(fault, Fenced):
             _log.warning("another process has taken over the run %s: %s", run.uid, fault)
+            self._leave(run.uid)
         elif not self._stopping:
             _log.warning("the journal of run %s can't be written, trying again: %s", run.uid, fault)
             await self._clock.sleep(min(2.0**run.tries, _LONGEST_BACKOFF))
@@ -216,10 +271,27 @@ class Pool:
     def _finish(self, run: LiveRun) -> None:
         progress = run.progress()
         if progress.phase.terminal:
+            self._leave(run.uid)
             self._finished[run.uid] = progress
             if len(self._finished) > _FINISHED_KEPT:
                 self._finished.popitem(last=False)
             self._publish(progress)
+
+    def restart(self) -> Coroutine[Any, Any, None]:
+        """Drop every Run at once, as a crash of the process would; what is returned takes them up again. For tests."""
+        live = [run for run in self._runs.values() if run.uid not in self._queued and not self.waits(run.uid)]
+        for run in live:
+            run.stop()
+        return self._take_up_again(live)
+
+    async def _take_up_again(self, live: list[LiveRun]) -> None:
+        for run in live:
+            await run.done.wait()
+            self._runs.pop(run.uid, None)
+        # What was on its way to the disk has arrived when a later commit has.
+        await self._renew()
+        for run in live:
+            await self._again(run)
 
     async def _again(self, run: LiveRun) -> None:
         """Take a Run up again whose journal could not be written."""
@@ -272,7 +344,7 @@ class Pool:
         uid: str,
         *,
         key: str | None = None,
-        data: Mapping[str, Any] | None = None,
+        data: Any = None,
         by: str = "",
         event_id: str = "",
     ) -> bool:
@@ -280,11 +352,33 @@ class Pool:
 
         Args:
             key: stepKey of the step that waits; None for the only one.
-            data: the answer; for a step in doubt `{action: retry | fail | complete, output?}`.
+            data: the answer, any JSON; for a step in doubt `{action: retry | fail | complete, output?}`.
         """
         run = self._runs.get(uid)
-        body = {"by": by, "key": key, "data": None if data is None else dict(data)}
+        body = {"by": by, "key": key, "data": data}
         return run is not None and await self._deliver(run, "resume", body, event_id)
+
+    async def signal(self, uid: str, event: CloudEvent, *, by: str = "") -> bool:
+        """Send an event to one Run: the first wait that it fits takes it, now or later. A second of its id changes nothing.
+
+        Returns:
+            False if there is no such Run here, or it has ended.
+        """
+        run = self._runs.get(uid)
+        if run is None:
+            return False
+        body = {"by": by, "event": event.to_json()}
+        taken = await self._deliver(run, "signal", body, f"{uid}/signal/{event.id}")
+        if run.execution is not None:
+            with suppress(JournalError):
+                # Whoever sent it sees in the journal what came of it.
+                await run.execution.journal.flush()
+        return taken
+
+    def holds(self, uid: str) -> Holds | None:
+        """What a Run is held at; None if it isn't executed here."""
+        run = self._runs.get(uid)
+        return None if run is None or run.execution is None else run.execution.holds
 
     async def _deliver(self, run: LiveRun, kind: str, body: dict[str, Any], event_id: str) -> bool:
         """Write a request to the inbox, then hand it to the Run. A request seen before changes nothing."""
@@ -313,6 +407,9 @@ class Pool:
 
     def _withdraw(self, run: LiveRun) -> bool:
         """Take a Run out of the queue; False if it isn't in it any more."""
+        if self._groups.waits(run.uid):
+            self._groups.leave(run.uid)
+            return True
         granted = self._queued.pop(run.uid, None)
         return granted is not None and self._slots.withdraw(granted)
 
@@ -346,6 +443,7 @@ class Pool:
         return [] if row is None else [r.plain() for r in await self._history.records(row.id, after, limit)]
 
     def _changed(self, run: LiveRun, at_once: bool) -> None:
+        self.landings += 1
         if at_once and not run.phase.terminal:
             self._publish(run.progress())
         elif run.uid not in self._changes:
@@ -378,7 +476,7 @@ class Pool:
         """Renew the process lease for as long as there are Runs to hold."""
         while True:
             await self._leasing.wait()
-            await self._clock.sleep(LEASE / 3)
+            await self._clock.sleep(self._renew_every)
             if not self._runs:
                 self._leasing = anyio.Event()
             try:

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from .consumption import FIELDS
 from .records import TERMINAL, Record, RecordType
+from .wait_bodies import WAITING_KINDS
 
 _NAMED = 10
 _SCHEDULED, _COMPLETED = RecordType.STEP_SCHEDULED, RecordType.STEP_COMPLETED
-LEAVES = frozenset({"agent", "tool", "python", "workflow", "network", "set", "sleep", "sleepUntil", "raise"})
+LEAVES = frozenset(
+    {"agent", "tool", "python", "workflow", "network", "set", "sleep", "sleepUntil", "raise", *WAITING_KINDS}
+)
 """Step kinds that do something themselves; the others hold steps."""
 
 
@@ -27,9 +31,11 @@ class Phase(StrEnum):
     RUNNING = "Running"
     """At least one effect is under way."""
     WAITING = "Waiting"
-    """Every branch waits: for a timer, a retry, a child Run."""
+    """Every branch waits: for a timer, a retry, an event, a child Run."""
+    COMPENSATING = "Compensating"
+    """It failed or was cancelled, and what completed is being undone."""
     SUSPENDED = "Suspended"
-    """Held on request or in doubt, until resumed."""
+    """Held on request or in doubt, or nothing goes on before somebody resumes or decides."""
     SUCCEEDED = "Succeeded"
     """Ended with an output."""
     FAILED = "Failed"
@@ -78,8 +84,12 @@ class Progress:
     Args:
         counts: `total`, `succeeded`, `failed`, `skipped`, `running`, `waiting`, of steps begun so far.
         current_steps: stepKeys that are under way, the first ten.
-        waiting_for: `{stepKey, kind: Timer|Retry|Child|Resume, until?}` of those that wait, the first ten.
+        waiting_for: `{stepKey, kind: Timer|Retry|Event|Child|Resume|Approval, until?, eventType?, name?}` of those that
+            wait, the first ten.
+        requested: whether somebody asked for it to be suspended.
         error: an RFC 7807 problem object.
+        budget: the limit that was reached last: `{limit, of, max, spent, action}`, and whether it was `answered`, `raised`.
+        compensation: Compensating, Compensated or CompensationFailed; empty if nothing has been undone.
         stop_reason: Completed, Failed, Timeout, Cancelled, or what an agent or network said.
     """
 
@@ -99,6 +109,9 @@ class Progress:
     completion_time: int | None = None
     stop_reason: str = ""
     in_doubt: bool = False
+    requested: bool = False
+    compensation: str = ""
+    budget: Mapping[str, Any] | None = None
     holder: str = ""
     epoch: int = 0
 
@@ -122,6 +135,8 @@ class Tally:
     _started: int | None = None
     _suspended: bool = False
     _in_doubt: set[str] = field(default_factory=set)
+    _compensation: str = ""
+    _budget: dict[str, Any] | None = None
     _end: Record | None = None
 
     def feed(self, records: Iterable[Record]) -> Self:
@@ -134,7 +149,9 @@ class Tally:
         """Take one record into account."""
         kind, key = record.type, record.key
         self._last_seq = record.seq
-        if key is None:
+        if kind == RecordType.BUDGET_EXCEEDED:
+            self._budget = record.body
+        elif key is None:
             self._apply_to_run(record)
         elif kind == _SCHEDULED:
             self._open[key] = record.body.get("kind", "")
@@ -157,17 +174,40 @@ class Tally:
             self._skipped += 1
         elif kind == RecordType.MODEL_TURN:
             self._usage = self._usage.plus(record.body.get("usage") or {})
-        elif kind == RecordType.TIMER_SET:
+        else:
+            self._apply_beside(record, key)
+
+    def _apply_beside(self, record: Record, key: str) -> None:
+        """What happened at a stepKey besides attempts and their outcome."""
+        kind = record.type
+        if kind == RecordType.TIMER_SET:
             self._waits[key] = {"stepKey": key, "kind": "Timer", "until": record.body["due"]}
         elif kind == RecordType.CHILD_STARTED:
             self._waits[key] = {"stepKey": key, "kind": "Child", "name": record.body["name"]}
         elif kind == RecordType.SUSPENDED:
-            self._waits[key] = {"stepKey": key, "kind": "Resume"}
+            self._waits[key] = _hold(key, record.body)
+        elif kind == RecordType.EVENT_WAITING:
+            self._waits[key] = _wait(key, "Event", record.body, eventType=record.body["eventType"])
+        elif kind == RecordType.EVENT_RECEIVED:
+            if not record.body["left"]:
+                self._waits.pop(key, None)
         elif kind == RecordType.IN_DOUBT:
             self._in_doubt.add(key)
         elif kind in (RecordType.TIMER_FIRED, RecordType.RESUMED, RecordType.STEP_STARTED):
             self._waits.pop(key, None)
             self._in_doubt.discard(key)
+            if kind == RecordType.RESUMED and self._budget is not None and "budget[" in key:
+                raised = any(name in (record.body.get("data") or {}) for name in FIELDS)
+                self._budget = {**self._budget, "answered": True, "raised": raised}
+        elif kind == RecordType.DECISION:
+            self._decide(key, record.body["value"])
+
+    def _decide(self, key: str, value: Any) -> None:
+        if key == "finally":
+            # The outcome is known: whatever was under way is over.
+            self._forget()
+        elif key == "compensate":
+            self._compensation = "CompensationFailed" if value else "Compensated"
 
     def _apply_to_run(self, record: Record) -> None:
         kind = record.type
@@ -178,18 +218,30 @@ class Tally:
             self._recoveries += 1
         elif kind == RecordType.SUSPENDED:
             self._suspended = True
-        elif kind == RecordType.RESUMED:
+        elif kind in (RecordType.RESUMED, RecordType.CANCEL_REQUESTED):
             self._suspended = False
+        elif kind == RecordType.COMPENSATION_STARTED:
+            self._compensation = "Compensating"
         elif kind in TERMINAL:
             self._end = record
-            self._open.clear()
-            self._waits.clear()
-            self._in_doubt.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._budget is not None:
+            self._budget = {**self._budget, "answered": True}
+        self._open.clear()
+        self._waits.clear()
+        self._in_doubt.clear()
 
     @property
     def last_seq(self) -> int:
         """The number of the last record taken into account."""
         return self._last_seq
+
+    @property
+    def usage(self) -> Usage:
+        """What has been consumed so far."""
+        return self._usage
 
     @property
     def phase(self) -> Phase:
@@ -200,16 +252,20 @@ class Tally:
             return Phase.PENDING
         if self._suspended:
             return Phase.SUSPENDED
+        if self._budget is not None and self._budget["action"] == "suspend" and not self._budget.get("answered"):
+            return Phase.SUSPENDED
+        if self._compensation == "Compensating":
+            return Phase.COMPENSATING
         if not self._waits:
             return Phase.RUNNING
         if any(kind in LEAVES and not self._is_waiting(key) for key, kind in self._open.items()):
             return Phase.RUNNING
-        return Phase.SUSPENDED if any(w["kind"] == "Resume" for w in self._waits.values()) else Phase.WAITING
+        return Phase.SUSPENDED if any(w["kind"] in _PEOPLE for w in self._waits.values()) else Phase.WAITING
 
     def _is_waiting(self, key: str) -> bool:
         """Whether a step waits, itself or through something below it (a tool call of an agent)."""
         return key in self._waits or any(
-            wait.startswith(key) and wait[len(key)] in "/~" for wait in self._waits if len(wait) > len(key)
+            not key or (wait.startswith(key) and wait[len(key)] in "/~") for wait in self._waits if len(wait) > len(key)
         )
 
     def snapshot(self, holder: str = "", epoch: int = 0) -> Progress:
@@ -240,9 +296,26 @@ class Tally:
             completion_time=end.ts if end else None,
             stop_reason=end.body.get("stopReason", "") if end else "",
             in_doubt=bool(self._in_doubt),
+            requested=self._suspended,
+            compensation=self._compensation,
+            budget=self._budget,
             holder=holder,
             epoch=epoch,
         )
+
+
+_PEOPLE = ("Resume", "Approval")
+
+
+def _hold(key: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    if body.get("reason") == "Approval" and "name" in body:
+        return _wait(key, "Approval", body, name=body["name"])
+    return _wait(key, "Resume", body)
+
+
+def _wait(key: str, kind: str, body: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    found = {"stepKey": key, "kind": kind, **more}
+    return {**found, "until": body["until"]} if "until" in body else found
 
 
 _ENDS = {

@@ -27,9 +27,9 @@ class RecordType(IntEnum):
     HEARTBEAT = 7
     TIMER_SET = 8  # due (ms)
     TIMER_FIRED = 9
-    EVENT_WAITING = 10
-    EVENT_RECEIVED = 11
-    SUSPENDED = 12  # reason
+    EVENT_WAITING = 10  # eventType, source, subject, correlate, count, until (ms)
+    EVENT_RECEIVED = 11  # event, left (how many are still waited for)
+    SUSPENDED = 12  # reason, until (ms); name (of an Approval) | payload, resumeSchema
     RESUMED = 13  # by, data
     MODEL_TURN = 14  # output
     TOOL_CALL = 15  # attempt and what the caller described
@@ -47,6 +47,8 @@ class RecordType(IntEnum):
     LOOP_CHECKPOINT = 27
     RECOVERED = 28  # holder, epoch
     CHILD_STARTED = 29  # kind, namespace, name
+    RESERVED = 40  # amount (tokens, cost, model_calls, tool_calls)
+    BUDGET_EXCEEDED = 41  # limit, of (stepKey; "" for the Run), max, spent, action
 
 
 TERMINAL = frozenset({RecordType.RUN_COMPLETED, RecordType.RUN_FAILED, RecordType.RUN_CANCELLED})

@@ -21,7 +21,7 @@ class StepError(Exception):
 
     Args:
         type_: one of the error types of workflows: timeout, validation, expression, authorization, budget, rate_limit,
-            tool, model, output, cancelled, in_doubt, no_progress, or a user's own.
+            tool, model, output, cancelled, in_doubt, no_progress, tripwire, or a user's own.
         message: for people; never holds a secret.
         retryable: whether another attempt may succeed.
         retry_after: seconds that the other side asked to wait, if it did.
@@ -65,7 +65,7 @@ class Effect(Protocol):
         ...
 
     def emit(self, delta: Mapping[str, Any]) -> None:
-        """Publish something ephemeral (a token, progress) to whoever follows the Run."""
+        """Publish something ephemeral (a token, progress) to whoever follows the Run. An empty delta shows that the call lives."""
         ...
 
     def write(self, statement: Statement) -> None:
@@ -75,6 +75,10 @@ class Effect(Protocol):
 
 EffectFunction = Callable[[Effect], Awaitable[Any]]
 """Performs the effect and returns its value: JSON-like, at most a few megabytes."""
+
+
+Probe = Callable[[str, Effect], Awaitable[Mapping[str, Any]]]
+"""Finds out whether the call with an idempotency key took effect: `{happened: true | false | null, output?}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class CallOptions:
         on_in_doubt: suspend, fail, retry or probe.
         idempotency_key: replaces the default key.
         describe: journaled with the intent (tool name, arguments); never secrets.
+        estimate: the most `tokens` and `cost` (US dollars) that the call may come to; asked only where there is a budget.
+        probe: finds out what became of a call in doubt, where `on_in_doubt` is probe.
     """
 
     kind: str = "step"
@@ -95,6 +101,8 @@ class CallOptions:
     on_in_doubt: str = "suspend"
     idempotency_key: str = ""
     describe: Mapping[str, Any] | None = None
+    estimate: Callable[[], Mapping[str, float]] | None = None
+    probe: Probe | None = None
 
 
 DEFAULT_CALL = CallOptions()

@@ -27,6 +27,7 @@ _KINDS = frozenset(
         RecordType.STEP_FAILED,
         RecordType.STEP_SKIPPED,
         RecordType.TIMER_SET,
+        RecordType.EVENT_WAITING,
         RecordType.CHILD_STARTED,
         RecordType.SUSPENDED,
         RecordType.IN_DOUBT,
@@ -103,7 +104,7 @@ class StepTable:
             step["phase"] = "InDoubt"
         elif kind == RecordType.SUSPENDED:
             step["phase"] = "Suspended"
-        elif kind in (RecordType.TIMER_SET, RecordType.CHILD_STARTED):
+        elif kind in (RecordType.TIMER_SET, RecordType.CHILD_STARTED, RecordType.EVENT_WAITING):
             step["phase"] = "Waiting"
         else:
             step["phase"] = "Running"

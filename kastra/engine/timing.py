@@ -3,7 +3,7 @@
 Read next: `kastra.engine.executor`.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
@@ -15,8 +15,17 @@ from .step import StepError
 _T = TypeVar("_T")
 
 
-async def within(clock: Clock, seconds: float, what: str, awaitable: Awaitable[_T]) -> _T:
+def _never() -> float:
+    return 0.0
+
+
+async def within(
+    clock: Clock, seconds: float, what: str, awaitable: Awaitable[_T], paused: Callable[[], float] = _never
+) -> _T:
     """The result of `awaitable`, which is cancelled when `seconds` have passed.
+
+    Args:
+        paused: seconds so far that don't count.
 
     Raises:
         StepError: it took longer (type `timeout`).
@@ -29,7 +38,11 @@ async def within(clock: Clock, seconds: float, what: str, awaitable: Awaitable[_
 
         async def expire() -> None:
             nonlocal expired
-            await clock.sleep(seconds)
+            left = seconds
+            while left > 0:
+                before = paused()
+                await clock.sleep(left)
+                left = paused() - before
             expired = True
             group.cancel_scope.cancel()
 

@@ -114,13 +114,11 @@ async def test_the_durability_of_a_workflow_is_that_of_its_runs(k: kastra.Kastra
 
 
 async def test_a_run_names_the_fields_that_nothing_is_done_about(k: kastra.Kastra) -> None:
-    run = await create_run(
-        k.client, "agent/echo", "hello", name="b", spec={"budget": {"maxTokens": 1}, "priority": 3, "threadRef": "t"}
-    )
+    run = await create_run(k.client, "agent/echo", "hello", name="b", spec={"priority": 3, "budgetRef": "t"})
     ended = await wait_until(k.client, run.ref, lambda run: run.is_condition_true("Complete"))
     condition = ended.condition("UnsupportedFeatures")
     assert condition is not None
-    assert condition["message"].endswith("by this version: spec.budget, spec.priority, spec.threadRef")
+    assert condition["message"].endswith("by this version: spec.budgetRef")
 
 
 async def test_a_run_without_prices_shows_no_cost(k: kastra.Kastra) -> None:

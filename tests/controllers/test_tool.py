@@ -177,10 +177,11 @@ async def test_fields_without_effect_are_named_until_they_are_gone(env: ControlP
     assert (await said(env, "Tool", "t", "UnsupportedFeatures")).status == "False"
 
 
-async def test_a_tool_of_an_mcp_server_is_not_ready(env: ControlPlane) -> None:
+async def test_a_tool_of_an_mcp_server_that_is_not_there_is_not_ready(env: ControlPlane) -> None:
     await apply(env, tool("t", mcp={"serverRef": "s", "tool": "x"}))
-    assert (await said(env, "Tool", "t")).status == "False"
-    assert "spec.mcp" in (await said(env, "Tool", "t", "UnsupportedFeatures")).message
+    found = await said(env, "Tool", "t")
+    assert found[:2] == ("False", "NotFound")
+    assert "spec.mcp.serverRef" in found.message
 
 
 async def test_a_suspended_tool_says_so(env: ControlPlane) -> None:

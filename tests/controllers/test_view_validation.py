@@ -50,6 +50,20 @@ MISTAKES = [
     ("Agent", "{tools: [a, {name: b, as: a}]}", "spec.tools[1].as", 'Duplicate value: "a"'),
     ("Agent", "{tools: [{requireApproval: true}]}", "spec.tools[0].name", "Required value"),
     ("Agent", "{tools: [7]}", "spec.tools[0]", 'must be of type object: "integer"'),
+    # steps that wait
+    (
+        "Workflow",
+        "{steps: [{id: a, do: {steps: [{id: b, suspend: {resumeSchema: {type: objekt}}}]}}]}",
+        "spec.steps[0].do.steps[0].suspend.resumeSchema.type",
+        'Unsupported value: "objekt"',
+    ),
+    (
+        "Workflow",
+        "{steps: [{id: a, waitForEvent: {type: x, onTimeout: cancel}}]}",
+        "spec.steps[0].waitForEvent.onTimeout",
+        "Unsupported value",
+    ),
+    ("Workflow", "{steps: [{id: a, approve: {timeout: soon}}]}", "spec.steps[0].approve.timeout", "is no duration"),
     # the rest of an agent
     ("Agent", "{timeout: 5 minutes}", "spec.timeout", '"5 minutes" is no duration'),
     ("Agent", "{instructions: '${{ nobody }}'}", "spec.instructions", "undeclared reference to 'nobody'"),
@@ -65,7 +79,7 @@ MISTAKES = [
     ),
     ("Agent", "{memory: {lastMesages: 3}}", "spec.memory.lastMesages", 'did you mean "lastMessages"?'),
     # tools
-    ("Tool", "{}", "spec", "Required value: exactly one of python, http, mcp, process, agent, workflow"),
+    ("Tool", "{}", "spec", "Required value: exactly one of python, http, mcp, process, builtin, agent, workflow"),
     ("Tool", "{python: {entrypoint: 'a:b'}, agent: c}", "spec.agent", "python is already given"),
     ("Tool", "{http: {url: 'https://x/${{ output.q }}'}}", "spec.http.url", "undeclared reference to 'output.q'"),
     (

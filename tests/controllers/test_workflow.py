@@ -71,10 +71,10 @@ async def test_a_step_that_names_another_kind_is_reported(env: ControlPlane) -> 
 
 
 async def test_what_the_executor_does_not_do_keeps_a_workflow_from_being_ready(env: ControlPlane) -> None:
-    await apply(env, workflow("w", {"id": "a", "emit": {"type": "example.done"}}))
+    await apply(env, workflow("w", {"id": "a", "set": {"x": 1}, "queue": "slow"}))
     found = await said(env, "Workflow", "w")
     assert found[:2] == ("False", "UnsupportedFeatures")
-    assert "spec.steps[0].emit: emit" in found.message
+    assert "spec.steps[0].queue: queue" in found.message
     assert (await said(env, "Workflow", "w", "UnsupportedFeatures")).status == "True"
     assert (await status(env, "Workflow", "w"))["graph"]["steps"] == 1
     await apply(env, workflow("w", {"id": "a", "set": {"x": 1}}))

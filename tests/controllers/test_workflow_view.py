@@ -126,5 +126,5 @@ def test_a_mistake_is_named_with_its_place(text: str, field: str, message: str) 
 
 
 def test_what_is_not_executed_by_this_version_is_named() -> None:
-    text = "{schedule: {cron: '0 9 * * *'}, steps: [{id: a, approval: {message: go?}}, {id: b, tool: t, memoize: {key: input}}]}"
-    assert sorted(view(text).unsupported()) == ["spec.schedule", "spec.steps[0].approve", "spec.steps[1].memoize"]
+    text = "{streaming: {events: [a]}, steps: [{id: b, tool: t, queue: slow}]}"
+    assert sorted(view(text).unsupported()) == ["spec.steps[0].queue", "spec.streaming"]

@@ -164,6 +164,7 @@ def workflow(spec: Mapping[str, Any]) -> Closure:
     objects: dict[str, ClosureObject] = {}
     refs: dict[str, str] = {}
     _collect(spec.get("steps", ()), "spec.steps", objects, refs)
+    _collect(spec.get("finally", ()), "spec.finally", objects, refs)
     root = _object("Workflow", "w", spec)
     root["refs"] = refs
     objects["Workflow/default/w"] = root
@@ -202,6 +203,7 @@ def _collect(steps: Sequence[Any], path: str, objects: dict[str, ClosureObject],
             _collect(case.get("steps", ()), f"{where}.branch.cases[{number}].steps", objects, refs)
         default = step.get("branch", {}).get("default", {})
         _collect(default.get("steps", ()), f"{where}.branch.default.steps", objects, refs)
+        _collect(step.get("compensate", {}).get("steps", ()), f"{where}.compensate.steps", objects, refs)
         for number, catch in enumerate(step.get("catch", ())):
             _collect(catch.get("steps", ()), f"{where}.catch[{number}].steps", objects, refs)
 

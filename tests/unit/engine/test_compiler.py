@@ -109,22 +109,8 @@ def test_one_label_of_several_steps_may_be_used_and_so_may_one_that_is_its_own_s
 
 
 def test_what_is_accepted_but_not_executed_is_named_with_its_path() -> None:
-    steps = [
-        {"id": "wait", "waitForEvent": {"type": "paid"}},
-        tool("t", memoize={"key": "input"}, compensate={"steps": [tool("undo")]}, onInDoubt="probe"),
-    ]
-    graph = compile_workflow(
-        {"steps": steps, "onError": "compensate", "budget": {"maxTokens": 1}, "concurrency": {"maxRuns": 2}}
-    )
-    assert {path for path, _ in unsupported(graph)} == {
-        "spec.steps[0].waitForEvent",
-        "spec.steps[1].memoize",
-        "spec.steps[1].compensate",
-        "spec.steps[1].onInDoubt",
-        "spec.budget",
-        "spec.onError",
-        "spec.concurrency.maxRuns",
-    }
+    graph = compile_workflow({"steps": [tool("t", queue="slow", stream=False)], "streaming": {"events": ["run.*"]}})
+    assert {path for path, _ in unsupported(graph)} == {"spec.steps[0].queue", "spec.steps[0].stream", "spec.streaming"}
 
 
 def test_every_mistake_is_reported_at_once() -> None:

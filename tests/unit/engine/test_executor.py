@@ -328,6 +328,6 @@ async def test_a_defect_in_a_tool_fails_the_run_without_telling_its_text(caplog:
 
 async def test_a_workflow_that_asks_for_what_is_not_done_fails_with_the_path() -> None:
     async with engine() as e:
-        progress = await e.run({"steps": [{"id": "w", "approve": {"message": "go?"}}]})
+        progress = await e.run({"steps": [tool("w", queue="slow")]})
     assert progress.error is not None
-    assert "spec.steps[0].approve" in progress.error["title"]
+    assert "spec.steps[0].queue" in progress.error["title"]
