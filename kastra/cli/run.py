@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from kastra.app.operations import Operations
 
+    from .answer_view import AnswerView
+    from .run_view import RunView
+
 _NO_SERVER = (
     "--detach needs a server that goes on executing the Run after this command has ended, and none serves this store. "
     "Leave it out and the command executes the Run itself; or apply a Run object under 'kastra watch'."
@@ -32,6 +35,8 @@ _NO_SERVER = (
         'kastra run workflow/recipe-suggestion --input \'{"ingredients": ["eggs", "spinach"]}\'',
         "kastra run agent helper --input 'What is for dinner?'",
         "kastra run tool/recipe-finder --input @request.json -o json | jq .",
+        "kastra run agent/helper --stream --input 'Tell me a story.'",
+        "kastra run workflow/recipe-suggestion -f     its steps as a tree, drawn as they go on",
     )
 )
 @click.argument("target", nargs=-1, required=True, metavar="KIND/NAME | KIND NAME", shell_complete=complete_objects)
@@ -42,10 +47,16 @@ _NO_SERVER = (
 @click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", help="Form of the output.")
 @click.option("--name", default="", metavar="NAME", help="Of the Run (default: made from the target's).")
 @click.option("--timeout", default=None, metavar="DURATION", help="The Run fails when it takes longer.")
+@click.option("--thread", default="", metavar="NAME", help="The conversation that an Agent goes on with; made if new.")
+@click.option("--resource", default="", metavar="ID", help="Whom a new thread belongs to, such as a user.")
+@click.option("-f", "--follow", is_flag=True, help="Progress as a tree of steps, on a terminal; else as lines.")
+@click.option("--stream", is_flag=True, help="The answer of an agent as it arrives, with the tools it calls.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--detach", "--async", "detach", is_flag=True, help="Don't wait for the end (needs a server).")
 def run(target: tuple[str, ...], **options: Any) -> int:
     """Run a Workflow, Network, Agent or Tool and print its output."""
+    if options["stream"] and (options["detach"] or options["follow"] or options["output"] != "text"):
+        raise click.UsageError("--stream writes text as it arrives: without --detach, --follow and -o")
     if options["detach"] and target_of_flags() is None and not _served():
         raise ValueError(_NO_SERVER)
     spec: dict[str, Any] = {}
@@ -55,8 +66,12 @@ def run(target: tuple[str, ...], **options: Any) -> int:
         parse_duration(options["timeout"])
         spec["timeout"] = options["timeout"]
     name = target_of(target)
+    if options["thread"]:
+        spec["threadRef"] = {"name": options["thread"]}
+    elif options["resource"]:
+        raise click.UsageError("--resource goes with --thread")
     value = read_input(options["given"])
-    return owning(lambda kastra: _run(kastra, name, value, spec, options), execute=True)
+    return owning(lambda kastra: execute_run(kastra, name, value, spec, options), execute=True)
 
 
 def _served() -> bool:
@@ -110,9 +125,18 @@ def read_input(given: str | None) -> Any:
         return text.rstrip("\n")
 
 
-async def _run(kastra: "Operations", target: str, value: Any, spec: dict[str, Any], options: dict[str, Any]) -> int:
-    from kastra.app.running import RunFailed, create_run, follow_run
+async def execute_run(
+    kastra: "Operations", target: str, value: Any, spec: dict[str, Any], options: dict[str, Any]
+) -> int:
+    """Create the Run, follow it to its end and print its output; the exit code."""
+    from kastra.app.running import RunFailed, create_run, follow_run, has_ended
 
+    from .resting import rests, tell
+
+    if options.get("resource"):
+        from kastra.app.running import own_thread
+
+        await own_thread(kastra.client, target, options["namespace"], options["thread"], options["resource"])
     created = await create_run(
         kastra.client, target, value, namespace=options["namespace"], name=options["name"], spec=spec
     )
@@ -121,12 +145,25 @@ async def _run(kastra: "Operations", target: str, value: Any, spec: dict[str, An
         return 0
     if not options["quiet"]:
         say(f"run/{created.name} created")
+    answer = _answer(options["quiet"]) if options["stream"] else None
     try:
-        result = await follow_run(kastra.client, created, None if options["quiet"] else _progress())
+        # Nobody can reach a store that this process has: what waits for somebody would wait for ever.
+        until = rests() if hasattr(kastra, "bus") else has_ended
+        view = _view(created.name) if options["follow"] and not options["quiet"] else None
+        if answer is not None:
+            result = await follow_run(kastra.client, created, _chunks(answer), until=until)
+            answer.close()
+        elif view is not None:
+            async with view.drawing():
+                result = await follow_run(kastra.client, created, view.event, until=until)
+        else:
+            result = await follow_run(kastra.client, created, None if options["quiet"] else _progress(), until=until)
     except BaseException:
         who = "'kastra watch'" if hasattr(kastra, "bus") else "the server"
         say(f"run/{created.name} has not ended; {who} goes on with it")
         raise
+    if result.phase in ("Suspended", "Waiting"):
+        return tell(await kastra.client.get(created.ref))
     if result.phase != "Succeeded":
         say(f"error: {RunFailed(result)}")
         detail = (result.error or {}).get("detail")
@@ -134,7 +171,10 @@ async def _run(kastra: "Operations", target: str, value: Any, spec: dict[str, An
             say(f"  {detail}")
         say(f"kastra logs run/{result.name}{_namespace(options)} shows how it got there")
         return 1
-    click.echo(output_text(result.output, options["output"]), nl=False)
+    if answer is not None:
+        answer.finish(output_text(result.output, "text"))
+    else:
+        click.echo(output_text(result.output, options["output"]), nl=False)
     return 0
 
 
@@ -147,6 +187,34 @@ def output_text(value: Any, form: str) -> str:
 
 def _namespace(options: dict[str, Any]) -> str:
     return "" if options["namespace"] == "default" else f" -n {options['namespace']}"
+
+
+def _view(name: str) -> "RunView | None":
+    from .run_view import view_on
+
+    return view_on(sys.stderr, f"run/{name}")
+
+
+def _answer(quiet: bool) -> "AnswerView":
+    from .answer_view import AnswerView
+
+    def write(text: str) -> None:
+        click.echo(text, nl=False)
+        sys.stdout.flush()
+
+    return AnswerView(write, say, color=sys.stderr.isatty(), quiet=quiet)
+
+
+def _chunks(view: "AnswerView") -> "Callable[[Mapping[str, Any]], None]":
+    from kastra.app.streaming import Chunks
+
+    chunks = Chunks()
+
+    def show(event: "Mapping[str, Any]") -> None:
+        for chunk in chunks.of(event):
+            view.chunk(chunk)
+
+    return show
 
 
 def _progress() -> "Callable[[Mapping[str, Any]], None]":

@@ -15,12 +15,22 @@ if TYPE_CHECKING:
     from .clock import VirtualClock as VirtualClock
     from .control_plane import ApplyFailed as ApplyFailed
     from .control_plane import ControlPlane as ControlPlane
+    from .doubles import TestDoubles as TestDoubles
+    from .doubles import ToolCall as ToolCall
     from .faults import Faults as Faults
+    from .rehearsal import Delivery as Delivery
+    from .rehearsal import Outcome as Outcome
+    from .rehearsal import Undelivered as Undelivered
 
 _EXPORTS = {
     "ApplyFailed": "kastra.testing.control_plane",
     "ControlPlane": "kastra.testing.control_plane",
+    "Delivery": "kastra.testing.rehearsal",
     "Faults": "kastra.testing.faults",
+    "Outcome": "kastra.testing.rehearsal",
+    "TestDoubles": "kastra.testing.doubles",
+    "ToolCall": "kastra.testing.doubles",
+    "Undelivered": "kastra.testing.rehearsal",
     "VirtualClock": "kastra.testing.clock",
 }
 

@@ -13,7 +13,7 @@ Read next: `kastra.app.composition`, which is opened here.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from io import BytesIO
 from pathlib import Path
@@ -37,7 +37,9 @@ from kastra.runtime.view import View
 from kastra.sql.driver import MEMORY
 
 from .clock import VirtualClock
+from .doubles import TestDoubles
 from .faults import Faults, FaultyClient
+from .rehearsal import Delivery, Outcome, Rehearsal
 
 V = TypeVar("V", bound=View)
 _TICK = 0.02
@@ -55,18 +57,26 @@ class ControlPlane:
             By default the project around the working directory.
         settings: instead of the project's own.
         execute: execute Runs; without, they stay Pending.
+        strict: refuse to call tools and models that would reach out of the process.
 
     Attributes:
         clock: the time; starts on 1 January 2026.
+        doubles: answers for tools and scripts for models.
         faults: makes calls of controllers fail.
     """
 
     def __init__(
-        self, project: str | Path | None = None, *, settings: Settings | None = None, execute: bool = True
+        self,
+        project: str | Path | None = None,
+        *,
+        settings: Settings | None = None,
+        execute: bool = True,
+        strict: bool = False,
     ) -> None:
         self.settings = settings or load_settings(Path(project) if project is not None else None)
         self.clock = VirtualClock()
         self.faults = Faults()
+        self.doubles = TestDoubles(self.clock, strict=strict)
         self._execute = execute
         self._stack = AsyncExitStack()
         self._parts: Composition | None = None
@@ -74,10 +84,12 @@ class ControlPlane:
     async def __aenter__(self) -> Self:
         plane = compose(
             self.settings,
-            clock=self.clock,
+            clock=self.clock.background(),
+            run_clock=self.clock.steady(),
             execute=self._execute,
             path=MEMORY,
             intercept=lambda client: FaultyClient(client, self.faults),
+            doubles=self.doubles,
         )
         self._parts = await self._stack.enter_async_context(plane)
         return self
@@ -184,6 +196,34 @@ class ControlPlane:
         if result.phase != "Succeeded":
             raise RunFailed(result)
         return result
+
+    async def rehearse(
+        self,
+        target: str,
+        input: Any = None,  # noqa: A002 - as above
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        deliver: Iterable[Delivery] = (),
+        crash_after: Iterable[str] = (),
+        **spec: Any,
+    ) -> Outcome:
+        """Run a target in virtual time, to its end or to where nothing would happen any more.
+
+        Args:
+            deliver: what comes from outside, each at its moment.
+            crash_after: stepKeys after whose completion the process crashes, and recovers.
+            spec: further fields of the Run (`timeout="1h"`).
+
+        Raises:
+            NotFound: there is no such target.
+            Undelivered: something from outside was refused.
+        """
+        self._kastra()
+        assert self._parts is not None
+        rehearsal = Rehearsal(self._parts, self.clock, self.doubles)
+        return await rehearsal.run(
+            target, input, namespace=namespace, spec=spec, deliver=deliver, crash_after=crash_after
+        )
 
     async def start(self, target: str, input: Any = None, *, namespace: str = DEFAULT_NAMESPACE) -> Object:  # noqa: A002 - as above
         """Create the Run of a target and return it; it executes meanwhile. For Runs that sleep: `advance` wakes them."""

@@ -1,4 +1,5 @@
-"""The fixture `env`: a fresh ControlPlane for each test. Not installed by itself; a project asks for it.
+"""The fixture `env`, a fresh ControlPlane for each test, and test files (`*.test.yaml`) as tests. Not installed by itself; a
+project asks for it.
 
     # conftest.py
     pytest_plugins = ["kastra.testing.pytest_plugin"]
@@ -6,19 +7,32 @@
 A test that is `async def` and takes `env` needs nothing else. The project is the one around pytest's root folder; override
 the fixture `kastra_settings` for another one, or for other settings.
 
+Test files that stand where pytest looks for tests are collected, too.
+
 Read next: `kastra.testing.control_plane`.
 """
 
 import inspect
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from kastra.config import Settings, load_settings
 
+from .cases import PATTERN
 from .control_plane import ControlPlane
 
 __all__ = ["anyio_backend", "env", "kastra_settings"]
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect test files."""
+    if not file_path.match(PATTERN):
+        return None
+    from .pytest_files import KastraFile
+
+    return KastraFile.from_parent(parent, path=file_path)
 
 
 @pytest.hookimpl(tryfirst=True)

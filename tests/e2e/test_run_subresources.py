@@ -87,6 +87,24 @@ async def test_history_is_the_journal_from_where_a_reader_stopped(k: kastra.Kast
     assert await records(k, "hello", "history", since=3) == whole[3:]
 
 
+async def test_definition_is_the_target_as_it_was_when_the_run_began(k: kastra.Kastra) -> None:
+    await greeted(k, ["Ada"])
+    edited = MANIFESTS.replace(b"id: never", b"id: ever")
+    assert (await k.apply(load(["-"], stdin=BytesIO(edited)))).ok
+    [definition] = await records(k, "hello", "definition")
+    assert (definition["kind"], definition["name"], definition["generation"]) == ("Workflow", "greet", 1)
+    assert [step["id"] for step in definition["spec"]["steps"]] == ["all", "never", "long"]
+    assert [obj["name"] for obj in definition["objects"]] == ["greet"]
+
+
+async def test_events_are_followed_from_any_position_to_the_end(k: kastra.Kastra) -> None:
+    await greeted(k, ["Ada"])
+    whole = [event async for event in k.events("run/hello")]
+    assert (whole[0]["type"], whole[-1]["type"]) == ("run.started", "run.completed")
+    for index, event in enumerate(whole):
+        assert [later async for later in k.events("hello", event["seq"])] == whole[index + 1 :]
+
+
 async def test_log_is_the_events_as_lines(k: kastra.Kastra) -> None:
     await greeted(k, ["Ada"])
     lines = [record["text"] for record in await records(k, "hello", "log")]
