@@ -19,6 +19,7 @@ from .context import Place, plain
 from .expressions import Condition
 from .frame import Entry, Frame, Result, Sight, Status
 from .graph import Branch, Case, ForEach, Loop, Parallel, Scope, Sleep, Step
+from .inputs import sight_within
 from .records import RecordType
 from .step import StepError
 
@@ -54,12 +55,12 @@ async def perform(executor: "Executor", step: Step, place: Place, frame: Frame, 
     if isinstance(body, ForEach):
         return await _for_each(executor, body, place, frame, value, now), None
     if isinstance(body, Sleep):
-        await _sleep(executor, body, place, frame, now)
+        await _sleep(executor, body, place, sight_within(frame, now, value))
         # A pause is no step of the data: what came before goes on to what comes after.
         return value, None
     if isinstance(body, waiting.WAITS):
-        return await waiting.perform(executor, body, place, frame, now, step.sensitive), None
-    data = body.evaluate(Sight(frame, now))
+        return await waiting.perform(executor, body, place, sight_within(frame, now, value), step.sensitive), None
+    data = body.evaluate(sight_within(frame, now, value))
     if step.kind == "raise":
         raise StepError(
             str(data.get("type")),
@@ -124,7 +125,7 @@ def _successes(frame: Frame) -> int:
 async def _branch(executor: "Executor", body: Branch, place: Place, frame: Frame, value: Any, now: int) -> Outcome:
     taken = executor.past.decisions.get(place.key, _UNKNOWN)
     if taken is _UNKNOWN:
-        taken = _decide(executor, place.key, _choose(body, Sight(frame, now)))
+        taken = _decide(executor, place.key, _choose(body, sight_within(frame, now, value)))
     if not taken:
         return None, None
     cases = [body.default if index == "default" else body.cases[index] for index in taken]
@@ -193,7 +194,7 @@ def _goes_on(executor: "Executor", key: str, condition: Condition, frame: Frame,
 
 
 async def _for_each(executor: "Executor", body: ForEach, place: Place, frame: Frame, value: Any, now: int) -> list[Any]:
-    items = _items(executor, body, place, frame, now)
+    items = _items(executor, body, place, sight_within(frame, now, value))
     if body.batch:
         items = [items[start : start + body.batch] for start in range(0, len(items), body.batch)]
     tolerated = body.tolerated * len(items) / 100 if body.tolerated_share else body.tolerated
@@ -221,13 +222,13 @@ async def _for_each(executor: "Executor", body: ForEach, place: Place, frame: Fr
     return values
 
 
-def _items(executor: "Executor", body: ForEach, place: Place, frame: Frame, now: int) -> list[Any]:
+def _items(executor: "Executor", body: ForEach, place: Place, sight: Sight) -> list[Any]:
     if not isinstance(body.items, Condition):
         return list(body.items)
     key = f"{place.key}/items"
     if key in executor.past.decisions:
         return list(executor.past.decisions[key])
-    found = body.items.evaluate(Sight(frame, now))
+    found = body.items.evaluate(sight)
     if not isinstance(found, list):
         raise StepError("expression", f"{body.items.text}: a forEach needs a list", retryable=False)
     if body.items.references.roots & _CHANGING:
@@ -238,20 +239,20 @@ def _items(executor: "Executor", body: ForEach, place: Place, frame: Frame, now:
 # --- sleep -------------------------------------------------------------------------------------------------------
 
 
-async def _sleep(executor: "Executor", body: Sleep, place: Place, frame: Frame, now: int) -> None:
+async def _sleep(executor: "Executor", body: Sleep, place: Place, sight: Sight) -> None:
     key = place.key
     if key in executor.past.timers:
         due = executor.past.timers[key]
     else:
-        due = _due(body, frame, now, executor.journal.now())
+        due = _due(body, sight, executor.journal.now())
     await executor.execution.timer(key, due)
 
 
-def _due(body: Sleep, frame: Frame, scheduled: int, now: int) -> int:
+def _due(body: Sleep, sight: Sight, now: int) -> int:
     value: Any = body.time if body.until else body.seconds
     try:
         if body.expression is not None:
-            value = body.expression.evaluate(Sight(frame, scheduled))
+            value = body.expression.evaluate(sight)
             if not body.until:
                 value = parse_duration(value)
         if not body.until:

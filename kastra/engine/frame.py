@@ -216,7 +216,8 @@ class Sight:
         if root == "input":
             return facts.input
         if root == "prev":
-            return frame.last
+            # Where steps go on at the same time, which of them ended last is chance.
+            return frame.last if frame.scope.flow is Flow.SEQUENCE else frame.entry
         if root == "state":
             return facts.state
         if root == "lastError":

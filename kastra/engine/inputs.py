@@ -11,7 +11,7 @@ from typing import Any
 
 from .expressions import Template
 from .frame import Entry, Frame, Sight, Status
-from .graph import Step
+from .graph import Flow, Step
 from .past import Past
 from .step import StepError
 
@@ -19,6 +19,11 @@ from .step import StepError
 def sight(frame: Frame, now: int, entry: Entry | None, **extra: Any) -> Sight:
     """What the expressions of a step see before it runs."""
     return Sight(frame, now, extra if entry is None else {"prev": entry.value, **extra})
+
+
+def sight_within(frame: Frame, now: int, value: Any) -> Sight:
+    """What the expressions in a step's body see; `value` is its input, which comes before it where there is no order."""
+    return Sight(frame, now, None if frame.scope.flow is Flow.SEQUENCE else {"prev": value})
 
 
 def input_of(step: Step, frame: Frame, now: int, entry: Entry | None) -> tuple[Any, dict[str, Any]]:

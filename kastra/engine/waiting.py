@@ -20,7 +20,7 @@ from kastra.failpoint import failpoint
 
 from .approvals import Request, ask
 from .context import Place
-from .frame import Frame, Sight
+from .frame import Sight
 from .graph import Graph
 from .history import Mail
 from .holds import Expired, Question
@@ -37,18 +37,16 @@ if TYPE_CHECKING:
 WAITS = (EventWait, Suspension, Consent, Emission)
 
 
-async def perform(
-    executor: "Executor", body: Any, place: Place, frame: Frame, now: int, sensitive: bool = False
-) -> Any:
+async def perform(executor: "Executor", body: Any, place: Place, sight: Sight, sensitive: bool = False) -> Any:
     """The output of a step whose body is one of `WAITS`.
 
     Args:
+        sight: what its expressions see.
         sensitive: whether what comes in stays out of what people are shown.
 
     Raises:
         StepError: it failed: nothing came in time, it was rejected, the event can't be emitted.
     """
-    sight = Sight(frame, now)
     if isinstance(body, EventWait):
         return await _wait_for_event(executor.execution, body, place.key, sight, sensitive)
     if isinstance(body, Suspension):

@@ -20,6 +20,27 @@ async def fail(value: Any, effect: Effect) -> Any:
     raise StepError("tool", "broken")
 
 
+async def test_what_came_before_a_child_is_what_came_before_all_however_they_end() -> None:
+    seen = {"prev": "${{ prev }}"}
+    children = [tool("a"), {"id": "b", "set": seen}, {"id": "c", "do": {"steps": [{"id": "d", "set": seen}]}}]
+    steps = [tool("first"), {"id": "fan", "parallel": {"maxConcurrency": 1, "steps": children}}]
+    async with engine({"a": add_one}) as e:
+        progress = await e.run({"steps": steps}, {"n": 1})
+    assert progress.output == {"a": {"n": 2}, "b": {"prev": {"n": 1}}, "c": {"prev": {"n": 1}}}
+
+
+async def test_what_came_before_a_step_of_a_graph_is_what_it_depends_on() -> None:
+    steps = [
+        tool("a"),
+        {"id": "b", "set": {"prev": "${{ prev }}"}, "dependsOn": ["a"]},
+        tool("x", "slow", dependsOn=["a"]),
+    ]
+    async with engine({"a": add_one}) as e:
+        progress = await e.run({"steps": [*steps, {"id": "r", "set": {"r": "${{ prev }}"}}]}, {"n": 1})
+    assert progress.output["b"] == {"prev": {"n": 2}}
+    assert progress.output["r"] == {"r": {"n": 1}}, "a root comes after the input"
+
+
 async def test_parallel_gives_a_map_by_child_id_in_the_order_of_the_children() -> None:
     step = {"id": "fan", "parallel": {"steps": [tool("a"), tool("b"), tool("c")]}}
     async with engine({"b": add_one}) as e:
