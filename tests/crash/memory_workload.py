@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -64,8 +64,16 @@ def closure() -> Closure:
             "semanticRecall": {"enabled": True, "embedder": {"provider": "scripted"}, "scope": "resource"},
         },
     }
-    agent = {"kind": "Agent", "namespace": "default", "name": "a", "uid": "a", "generation": 1, "spec": spec, "refs": {}}
-    return {"root": "Agent/default/a", "objects": {"Agent/default/a": agent}}  # type: ignore[typeddict-item]
+    agent = {
+        "kind": "Agent",
+        "namespace": "default",
+        "name": "a",
+        "uid": "a",
+        "generation": 1,
+        "spec": spec,
+        "refs": {},
+    }
+    return cast(Closure, {"root": "Agent/default/a", "objects": {"Agent/default/a": agent}})
 
 
 async def execute(job: Job) -> None:

@@ -69,7 +69,9 @@ def check(folder: Path) -> None:
             (name,) = {row[0] for row in rows}
             assert [row[1] for row in rows] == ["user", "assistant", "tool", "assistant"]
             assert (rows[0][3], rows[3][3]) == (name, f"noted {name}")
-        vectors = reader.query("SELECT count(*) FROM embeddings e LEFT JOIN messages m ON m.id = e.message WHERE m.id IS NULL")
+        vectors = reader.query(
+            "SELECT count(*) FROM embeddings e LEFT JOIN messages m ON m.id = e.message WHERE m.id IS NULL"
+        )
         assert vectors[0][0] == 0, "a vector has outlived its message"
         assert reader.query("SELECT count(*) FROM embeddings")[0][0] == 2 * len(RUNS)
         values = reader.query("SELECT CAST(value AS TEXT) FROM kv WHERE key = 'working'")
