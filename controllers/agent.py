@@ -10,7 +10,7 @@ Read next: `kastra.runtime.readiness`, then `kastra.runtime.view_types`, the val
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictInt, StrictStr, field_validator, model_validator
 
 from kastra.agent.check import (
     called_schema,
@@ -20,6 +20,9 @@ from kastra.agent.check import (
     model_name,
     shown_names,
 )
+from kastra.agent.loop_check import loop_findings, unsupported_processors
+from kastra.agent.remembering import RECALL, memory_findings, unsupported_memory
+from kastra.agent.servers import reported
 from kastra.api.errors import Cause
 from kastra.api.types import Reference
 from kastra.config import Settings
@@ -33,9 +36,9 @@ from kastra.runtime.readiness import CALLABLE, EARLY, WAITING, Dependencies, exa
 from kastra.runtime.reconcile import Result
 from kastra.runtime.value_sources import examine_values
 from kastra.runtime.view import Fields, View
-from kastra.runtime.view_bindings import Bindings, Instructions
+from kastra.runtime.view_bindings import Bindings, Instructions, ToolBinding
 from kastra.runtime.view_checks import schema_findings, template_findings
-from kastra.runtime.view_errors import duplicate, forbidden, required, shape_error
+from kastra.runtime.view_errors import duplicate, forbidden, invalid, required, shape_error
 from kastra.runtime.view_types import (
     AllowedNamespaces,
     Closed,
@@ -48,7 +51,10 @@ from kastra.runtime.view_types import (
     ValueFrom,
     read,
 )
-from kastra.tool.check import Unusable, check_schema, schema_hash
+from kastra.tool.check import Unusable, check_builtin, check_schema, schema_hash
+from kastra.tool.toolkit.body import signature
+from kastra.tool.toolkit.catalogue import GROUPS, heeded, members, named
+from kastra.tool.toolkit.catalogue import problem as builtin_problem
 
 DEFAULT_MAX_STEPS = 5
 
@@ -152,6 +158,15 @@ class A2A(Fields):
     skills: list[Any] | None = None
 
 
+class ForcedTool(Closed):
+    """The one tool to call."""
+
+    tool: StrictStr = Field(min_length=1)
+
+
+ToolChoice = Literal["auto", "none", "required"] | ForcedTool
+
+
 class AgentSpec(Renamed):
     """The normal form of an Agent's spec."""
 
@@ -172,6 +187,9 @@ class AgentSpec(Renamed):
     skills: list[Ref] | None = None
     output_schema: dict[str, Any] | None = None
     max_steps: int = Field(default=DEFAULT_MAX_STEPS, ge=1)
+    tool_choice: ToolChoice | None = None
+    tool_call_concurrency: int | None = Field(default=None, ge=1)
+    stop_when: str | None = None
     timeout: Duration | None = None
     context: Context | None = None
     processors: Processors | None = None
@@ -186,6 +204,18 @@ class AgentSpec(Renamed):
     voice: dict[str, Any] | None = None
     a2a: A2A | None = Field(default=None, alias="a2a")
     suspend: bool = False
+
+    @field_validator("tools", mode="after")
+    @classmethod
+    def _take_groups_apart(cls, tools: list[ToolBinding]) -> list[ToolBinding]:
+        # What a group adds comes last, so that a tool keeps the place at which it is written.
+        added: list[ToolBinding] = []
+        listed: list[ToolBinding] = []
+        for index, tool in enumerate(tools):
+            first, *rest = _members(tool, index)
+            listed.append(first)
+            added += rest
+        return [*listed, *added]
 
     @model_validator(mode="before")
     @classmethod
@@ -208,6 +238,26 @@ class AgentSpec(Renamed):
         return shaped
 
 
+def _members(tool: ToolBinding, index: int) -> list[ToolBinding]:
+    """A binding as it is, or one for each tool of the group of built-in tools that it names."""
+    use = tool.builtin
+    if use is None or use.name not in GROUPS:
+        return [tool]
+    field, message = builtin_problem(use.name, use.settings, group=True)
+    if message:
+        raise shape_error(invalid(use.plain().get(field), message, f"[{index}].builtin.{field}"))
+    for fixed in ("as", "preset"):
+        if tool.plain().get(fixed):
+            raise shape_error(forbidden(f"{use.name} is a group of tools; name one of them", f"[{index}].{fixed}"))
+    shared = {"requireApproval": tool.require_approval}
+    return [
+        ToolBinding.model_validate(
+            {"name": member.shown, "builtin": {"name": member.name, **heeded(member, use.settings)}, **shared}
+        )
+        for member in members(use.name, use.settings)
+    ]
+
+
 class AgentView(View, kind="Agent"):
     """An Agent, read."""
 
@@ -222,9 +272,13 @@ class AgentView(View, kind="Agent"):
         for index, fallback in enumerate(spec.fallbacks):
             if fallback.model_ref is not None:
                 found.append(fallback.model_ref.to("Model", f"spec.fallbacks[{index}].modelRef"))
-        found += [tool.reference(f"spec.tools[{index}]") for index, tool in enumerate(spec.tools)]
+        found += [
+            tool.reference(f"spec.tools[{index}]") for index, tool in enumerate(spec.tools) if tool.builtin is None
+        ]
         if spec.context and spec.context.compaction and spec.context.compaction.summarizer:
             found.append(spec.context.compaction.summarizer.to("Agent", "spec.context.compaction.summarizer"))
+        if spec.memory and spec.memory.semantic_recall and spec.memory.semantic_recall.model_ref:
+            found.append(spec.memory.semantic_recall.model_ref.to("Model", f"{RECALL}.modelRef"))
         return [*found, *self.sources()]
 
     def sources(self) -> list[Reference]:
@@ -238,16 +292,12 @@ class AgentView(View, kind="Agent"):
         found = [f"spec.{path}" for name, path in _NOT_ACTED_ON.items() if name in spec.model_fields_set]
         if spec.approval is not None and spec.approval.policy is not None:
             found.append("spec.approval.policy")
-        return found + [f"spec.tools[{index}].mcp" for index, tool in enumerate(spec.tools) if tool.mcp is not None]
+        return [*found, *unsupported_memory(spec.plain()), *unsupported_processors(spec.plain())]
 
 
 _NOT_ACTED_ON = {
-    "memory": "memory",
-    "context": "context",
     "knowledge": "knowledge",
     "skills": "skills",
-    "guardrails": "guardrails",
-    "processors": "processors",
     "scorers": "scorers",
     "budget_ref": "budgetRef",
     "scaling": "scaling",
@@ -273,21 +323,28 @@ def validate(view: AgentView) -> list[Cause]:
             found += model_findings(choice.provider, choice.name, choice.parameters, f"spec.fallbacks[{index}]")
     for index, text in enumerate(spec.instructions):
         path = "spec.instructions" if len(spec.instructions) == 1 else f"spec.instructions[{index}]"
-        found += template_findings(text, path, ("input",))
+        found += template_findings(text, path, ("input", "context"))
     seen: set[str] = set()
     for index, tool in enumerate(spec.tools):
         name = tool.as_ or tool.name
         if name in seen:
             found.append(duplicate(name, f"spec.tools[{index}].{'as' if tool.as_ else 'name'}"))
         seen.add(name)
+        if tool.builtin is not None:
+            field, message = builtin_problem(tool.builtin.name, tool.builtin.settings, group=False)
+            if message:
+                found.append(invalid(tool.builtin.plain().get(field), message, f"spec.tools[{index}].builtin.{field}"))
     if spec.output_schema is not None:
         found += schema_findings(spec.output_schema, "spec.outputSchema")
-    return found
+    found += memory_findings(spec.plain())
+    if spec.memory and spec.memory.working_memory and spec.memory.working_memory.schema_ is not None:
+        found += schema_findings(spec.memory.working_memory.schema_, "spec.memory.workingMemory.schema")
+    return found + loop_findings(spec.plain(), seen)
 
 
 @controller(
     AgentView,
-    watches=("Model", "Tool", "Agent", "Workflow", "Network", "Secret", "ConfigMap"),
+    watches=("Model", "Tool", "Agent", "Workflow", "Network", "MCPServer", "Secret", "ConfigMap"),
     concurrency=16,
 )
 async def reconcile(agent: AgentView, ctx: Pass) -> Result:
@@ -309,6 +366,9 @@ async def reconcile(agent: AgentView, ctx: Pass) -> Result:
         return ctx.not_ready("ValueNotFound", listed(missing))
     try:
         check_schema(spec.output_schema, "spec.outputSchema")
+        for index, tool in enumerate(spec.tools):
+            if tool.builtin is not None:
+                check_builtin(tool.builtin.plain(), ctx.service(Settings).project, f"spec.tools[{index}].builtin")
     except Unusable as problem:
         return ctx.not_ready(problem.reason, problem.message)
     return ctx.ready(f"{ctx.status.model_resolved}; {found.message}", "Resolved")
@@ -316,9 +376,21 @@ async def reconcile(agent: AgentView, ctx: Pass) -> Result:
 
 def _report_tools(agent: AgentView, ctx: Pass, found: Dependencies) -> None:
     tools = []
-    for index, name in enumerate(shown_names(agent.spec.plain())):
+    plain = agent.spec.plain()
+    gone: list[str] = []
+    for index, name in enumerate(shown_names(plain)):
         target = found.resolution.resolved.get(f"spec.tools[{index}]")
+        if target is not None and target.kind == "MCPServer":
+            entries, problems = reported(
+                plain["tools"][index], f"MCPServer/{target.namespace}/{target.name}", target.status
+            )
+            tools += entries
+            gone += problems
+            continue
         entry = {"name": name, "resolved": ""}
+        builtin = agent.spec.tools[index].builtin
+        if builtin is not None and named(builtin.name):
+            entry |= {"resolved": f"builtin/{builtin.name}", "schemaHash": schema_hash(signature(builtin.name).schema)}
         if target is not None:
             entry["resolved"] = f"{target.kind}/{target.namespace}/{target.name}"
             known = target.status.get("schemaHash")
@@ -330,8 +402,10 @@ def _report_tools(agent: AgentView, ctx: Pass, found: Dependencies) -> None:
         tools.append(entry)
     ctx.status.tools, ctx.status.tool_count = tools, len(tools)
     lost = [item.message for item in found.resolution.missing if item.reference.path.startswith("spec.tools[")]
-    if tools:
+    if lost or (not gone and tools):
         ctx.condition("ToolsResolved", not lost, "NotFound" if lost else "Resolved", listed(lost))
+    elif gone:
+        ctx.condition("ToolsResolved", False, "ToolNotFound", listed(gone))
     elif ctx.object.condition("ToolsResolved") is not None:
         ctx.condition("ToolsResolved", True, "Resolved", "no tools")
 

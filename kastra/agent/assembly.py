@@ -8,7 +8,7 @@ Reads no API and resolves no reference. Read next: `kastra.agent.runners`, which
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kastra.api.durations import parse_duration
@@ -20,12 +20,18 @@ from kastra.engine.step import StepContext, StepError
 from kastra.tool.bodies import body_of
 from kastra.tool.code_version import code_version
 from kastra.tool.declared import ANYTHING, DeclaredTool, declared, throttle_of
+from kastra.tool.interface import ToolBody, ToolServices
 from kastra.tool.schema import JsonSchema
 from kastra.tool.throttle import Throttle
 
+from .builtin import builtin_object
 from .calls import Delivery, nested_outcome, tool_outcome
-from .loop import Agent, AgentResult, BoundTool, CallTool, answer
+from .guarding import guards_of
+from .loop import TOOL_CONCURRENCY, Agent, AgentResult, BoundTool, CallTool, answer, stop_condition
 from .models import Lookup, lookup_in, models_of, refuse
+from .probing import probe_of
+from .remembering import memory_of
+from .servers import offered, server_tool
 from .services import AgentServices
 
 MAX_DEPTH = 8
@@ -77,12 +83,40 @@ class Assembly:
         if key not in kept:
             services = self.services.for_tools(tool["namespace"])
             try:
-                body = await body_of(tool["name"], tool["spec"], services)
+                body = await self._body_or_double(tool, objects, services)
                 kept[key] = declared(tool["name"], tool["spec"], body, services, self._throttle(tool))
             except ValueError as error:
                 raise refuse(f"Tool {tool['namespace']}/{tool['name']}: {error}") from None
         made: DeclaredTool = kept[key]
         return made
+
+    async def _body_or_double(self, tool: ClosureObject, objects: Objects, services: ToolServices) -> ToolBody:
+        doubles = self.services.doubles
+        if doubles is None:
+            return await self._body(tool, objects, services)
+        return await doubles.tool(tool, lambda: self._body(tool, objects, services))
+
+    async def _body(self, tool: ClosureObject, objects: Objects, services: ToolServices) -> ToolBody:
+        if tool["spec"].get("mcp") is None:
+            return await body_of(tool["name"], tool["spec"], services)
+        server = lookup_in(tool, objects)("spec.mcp.serverRef")
+        return await server_tool(self.services, server, tool["spec"]["mcp"]["tool"])
+
+    async def _of_server(
+        self, server: ClosureObject, binding: Mapping[str, Any], approved: Collection[str]
+    ) -> list[BoundTool]:
+        found = []
+        services = self.services.for_tools(server["namespace"])
+        for shown, body in await offered(self.services, server, binding):
+            made = declared(body.signature.name, {}, body, services)
+            approval = bool(binding.get("requireApproval")) or not {shown, binding["name"], made.name}.isdisjoint(
+                approved
+            )
+            preset = binding.get("preset") or {}
+            found.append(
+                BoundTool(shown, made.description, made.schema, self._call_tool(made, None, {}), preset, approval)
+            )
+        return found
 
     def _throttle(self, tool: ClosureObject) -> Throttle | None:
         # Shared by all closures, since the limit is the Tool's and not a Run's.
@@ -119,7 +153,7 @@ class Assembly:
         described = binding.get("description") or spec.get("description") or inner["spec"].get("description")
         if kind == "Tool":
             made = await self.tool(target, objects)
-            call = self._call_tool(made, spec)
+            call = self._call_tool(made, target, objects)
             return BoundTool(name, described or made.description, made.schema, call, preset, approval)
         if kind == "Agent":
             schema = spec.get("inputSchema") or ASK_SCHEMA
@@ -131,7 +165,8 @@ class Assembly:
             raise refuse(f"{kind} {target['namespace']}/{target['name']} can't be called as a tool")
         return BoundTool(name, described or f"{kind} {inner['name']}", schema, call, preset, approval)
 
-    def _call_tool(self, tool: DeclaredTool, spec: Mapping[str, Any]) -> CallTool:
+    def _call_tool(self, tool: DeclaredTool, found: ClosureObject | None, objects: Objects) -> CallTool:
+        spec: Mapping[str, Any] = found["spec"] if found is not None else {}
         delivery = Delivery.of(spec)
         try:
             retry = RetryPolicy.of(spec["retry"]) if spec.get("retry") else RetryPolicy(limit=0)
@@ -139,8 +174,9 @@ class Assembly:
             raise refuse(f"Tool {tool.name}: spec.retry: {error}") from None
 
         async def call(step: StepContext, key: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+            probe = probe_of(self, found, objects, arguments, step.run_uid) if found is not None else None
             return await tool_outcome(
-                step, key, tool, arguments, delivery=delivery, clock=self.services.clock, retry=retry
+                step, key, tool, arguments, delivery=delivery, clock=self.services.clock, retry=retry, probe=probe
             )
 
         return call
@@ -202,17 +238,23 @@ class Assembly:
         self, spec: Mapping[str, Any], name: str, namespace: str, lookup: Lookup, objects: Objects
     ) -> Agent:
         """As `agent`, for a spec that isn't an object of its own (an inline member)."""
-        models = models_of(spec, lookup, objects, self.services, "spec")
+        owner = f"{namespace}/{name}"
+        models = models_of(spec, lookup, objects, self.services, "spec", owner=owner)
         if not models:
             raise refuse(f"Agent {namespace}/{name}: no model is given, and there is no default")
         approved = (spec.get("approval") or {}).get("tools") or ()
         tools = []
         for index, binding in enumerate(spec.get("tools") or ()):
             if binding.get("mcp") is not None:
-                raise refuse(f"Agent {namespace}/{name}: spec.tools[{index}].mcp: not supported by this version")
+                tools += await self._of_server(lookup(f"spec.tools[{index}]"), binding, approved)
+                continue
             shown = binding.get("as") or binding["name"]
+            if binding.get("builtin") is not None:
+                target = builtin_object(binding["builtin"], namespace, f"Agent {namespace}/{name}: spec.tools[{index}]")
+            else:
+                target = lookup(f"spec.tools[{index}]")
             approval = bool(binding.get("requireApproval")) or binding["name"] in approved or shown in approved
-            tools.append(await self.bound(lookup(f"spec.tools[{index}]"), objects, shown, binding, approval))
+            tools.append(await self.bound(target, objects, shown, binding, approval))
         texts = spec.get("instructions") or []
         if spec.get("instructionsFrom") is not None:
             try:
@@ -220,12 +262,27 @@ class Assembly:
             except LookupError as error:
                 raise refuse(f"Agent {namespace}/{name}: spec.instructionsFrom: {error.args[0]}") from None
         try:
-            instructions = Template.compile("\n\n".join(texts), environment("input"), "spec.instructions")
+            names = environment("input", "context")
+            instructions = Template.compile("\n\n".join(texts), names, "spec.instructions")
+            stop_when = None if spec.get("stopWhen") is None else stop_condition(spec["stopWhen"])
             output = None if spec.get("outputSchema") is None else JsonSchema(spec["outputSchema"], "spec.outputSchema")
             timeout = None if spec.get("timeout") is None else parse_duration(spec["timeout"])
         except (CelError, ValueError) as error:
             raise refuse(f"Agent {namespace}/{name}: {error}") from None
-        return Agent(name, instructions, models, tools, output, int(spec.get("maxSteps") or 5), timeout)
+        return Agent(
+            name,
+            instructions,
+            models,
+            tools,
+            output,
+            int(spec.get("maxSteps") or 5),
+            timeout,
+            tool_choice=spec.get("toolChoice") or "auto",
+            tool_concurrency=int(spec.get("toolCallConcurrency") or TOOL_CONCURRENCY),
+            stop_when=stop_when,
+            guards=guards_of(spec, lookup, self.services, owner),
+            memory=await memory_of(spec, lookup, objects, self, f"{namespace}/{name}"),
+        )
 
 
 def _checked(name: str, schema: Mapping[str, Any], call: CallTool) -> CallTool:
@@ -247,8 +304,11 @@ def final(agent: Agent, result: AgentResult) -> Any:
     """An agent's answer as a value: the object if it has an output schema, else the text.
 
     Raises:
-        StepError: it didn't come to an answer: it used up its steps, or the provider withheld it.
+        StepError: it didn't come to an answer: a processor ended it, it used up its steps, or the provider withheld it.
     """
+    if result.tripwire is not None:
+        details = {"finishReason": "other", **result.tripwire.plain()}
+        raise StepError("tripwire", f"agent {agent.name}: {result.tripwire.reason}", retryable=False, details=details)
     if result.finish_reason == "tool-calls":
         message = f"agent {agent.name} made {result.turns} model calls (maxSteps) and was still calling tools"
         raise StepError("no_progress", message, retryable=False, details={"finishReason": "tool-calls"})

@@ -8,19 +8,26 @@ Read next: `kastra.agent.loop`, which decides what is called.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kastra.clock import Clock
 from kastra.engine.retry import NO_RETRY, RetryPolicy
-from kastra.engine.step import CallOptions, Effect, StepContext, StepError
-from kastra.model.interface import Model, ModelError, ModelRequest, ModelResponse, Usage
+from kastra.engine.step import CallOptions, Effect, Probe, StepContext, StepError
+from kastra.model.chain import ModelEntry as ModelEntry
+from kastra.model.chain import answers
+from kastra.model.interface import (
+    ModelError,
+    ModelRequest,
+    ModelResponse,
+    collected,
+)
 from kastra.tool.declared import DeclaredTool
 from kastra.tool.interface import ToolContext, ToolError
 
-LONGEST_WAIT = 60.0
-"""Seconds that a model call waits for the same model; beyond that the next one, or the step's own retry, is better."""
-_MODEL_RETRY = RetryPolicy(initial=0.5, maximum=LONGEST_WAIT)
+from .deltas import alive, published
+from .reservation import estimate
+
 _STEP_TYPES = {
     "rate_limit": "rate_limit",
     "timeout": "timeout",
@@ -30,102 +37,51 @@ _STEP_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """A model and how often it is asked.
-
-    Args:
-        name: for messages and the journal, such as `openai/gpt-4o`.
-        model: what answers.
-        parameters: sent with every request.
-        max_retries: further attempts after a failure that may pass.
-        price: US dollars per million tokens: `in`, `out`, `cached`.
-    """
-
-    name: str
-    model: Model
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    max_retries: int = 0
-    price: Mapping[str, float] = field(default_factory=dict)
-
-
 async def call_model(
-    step: StepContext, key: str, entries: Sequence[ModelEntry], request: ModelRequest, clock: Clock
+    step: StepContext,
+    key: str,
+    entries: Sequence[ModelEntry],
+    request: ModelRequest,
+    clock: Clock,
+    *,
+    publish: bool = True,
+    finish: Callable[[ModelResponse], dict[str, Any]] | None = None,
+    told: dict[str, Any] | None = None,
 ) -> ModelResponse:
     """The response of the first model that gives one.
+
+    Args:
+        publish: whether those who follow the Run see it as it arrives.
+        finish: what is journaled of the response, if not all of it as it is.
+        told: takes what `finish` added under `guard`.
 
     Raises:
         StepError: none does; the type says why the last one didn't.
     """
 
     async def perform(effect: Effect) -> dict[str, Any]:
-        failures: list[str] = []
-        last: StepError | None = None
-        for entry in entries:
-            try:
-                response = await _ask(entry, request, clock, f"{effect.idempotency_key}/{entry.name}")
-            except ModelError as error:
-                last = step_error(error)
-                failures.append(error.message)
-                continue
-            if response.text:
-                effect.emit({"type": "text", "text": response.text})
-            plain = response.plain()
-            plain["usage"] = _priced(response.usage, entry.price)
-            plain["model"] = response.model or entry.name
-            return plain
-        if last is None:
-            raise StepError("model", "there is no model to ask", retryable=False)
-        if len(failures) > 1:
-            last = StepError(
-                last.type, "; then ".join(failures), retryable=last.retryable, retry_after=last.retry_after
-            )
-        raise last
-
-    options = CallOptions(kind="model", describe={"models": [entry.name for entry in entries], "turn": request.turn})
-    return ModelResponse.of(await step.call(key, perform, options))
-
-
-async def _ask(entry: ModelEntry, request: ModelRequest, clock: Clock, seed: str) -> ModelResponse:
-    parameters = {**entry.parameters, **request.parameters}
-    asked = ModelRequest(
-        messages=request.messages,
-        tools=request.tools,
-        tool_choice=request.tool_choice,
-        output_schema=request.output_schema,
-        parameters=parameters,
-        input=request.input,
-        turn=request.turn,
-        first=request.first,
-    )
-    attempt = 1
-    while True:
+        watch = published(effect) if publish else alive(effect)
         try:
-            return await entry.model.generate(asked)
+            response = await collected(answers(entries, request, clock, effect.idempotency_key), watch)
         except ModelError as error:
-            wait = error.retry_after
-            if wait is None:
-                wait = _MODEL_RETRY.delay(attempt, step_error(error), 0.0, seed) or 0.0
-            if not error.retryable or attempt > entry.max_retries or wait > LONGEST_WAIT:
-                raise
-        await clock.sleep(wait)
-        attempt += 1
+            raise step_error(error) from None
+        return response.plain() if finish is None else finish(response)
+
+    options = CallOptions(
+        kind="model",
+        describe={"models": [entry.name for entry in entries], "turn": request.turn},
+        estimate=lambda: estimate(entries, request),
+    )
+    plain = await step.call(key, perform, options)
+    if told is not None and "guard" in plain:
+        told.update(plain["guard"])
+    return ModelResponse.of(plain)
 
 
 def step_error(error: ModelError) -> StepError:
     """A model's error as the error of a step."""
     kind = _STEP_TYPES.get(error.kind, "model")
     return StepError(kind, error.message, retryable=error.retryable, retry_after=error.retry_after)
-
-
-def _priced(usage: Usage, price: Mapping[str, float]) -> dict[str, Any]:
-    plain: dict[str, Any] = dict(usage)
-    if price:
-        cached = usage.get("cachedInputTokens", 0) if "cached" in price else 0
-        dollars = (usage.get("inputTokens", 0) - cached) * price.get("in", 0.0)
-        dollars += cached * price.get("cached", 0.0) + usage.get("outputTokens", 0) * price.get("out", 0.0)
-        plain["costUSD"] = round(dollars / 1e6, 9)
-    return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +101,9 @@ class Delivery:
         """From the `delivery` and `onInDoubt` of a Tool, or of the step that calls it."""
         return cls(fields.get("delivery") == "AtMostOnce", fields.get("onInDoubt") or "suspend")
 
-    def options(self, describe: Mapping[str, Any]) -> CallOptions:
+    def options(self, describe: Mapping[str, Any], probe: Probe | None = None) -> CallOptions:
         """As the seam takes it."""
-        return CallOptions("tool", self.at_most_once, self.on_in_doubt, describe=describe)
+        return CallOptions("tool", self.at_most_once, self.on_in_doubt, describe=describe, probe=probe)
 
 
 async def call_tool(
@@ -157,6 +113,7 @@ async def call_tool(
     arguments: Mapping[str, Any],
     *,
     delivery: Delivery,
+    probe: Probe | None = None,
 ) -> Any:
     """The result of one attempt; a failure is the step's.
 
@@ -169,10 +126,14 @@ async def call_tool(
             return await tool.call(arguments, _context(step, effect, 0))
         except ToolError as error:
             raise StepError(
-                error.type, error.message, retryable=error.retryable, retry_after=error.retry_after
+                error.type,
+                error.message,
+                retryable=error.retryable,
+                retry_after=error.retry_after,
+                details=error.details,
             ) from error
 
-    return await step.call(key, perform, delivery.options({"tool": tool.name, "arguments": dict(arguments)}))
+    return await step.call(key, perform, delivery.options({"tool": tool.name, "arguments": dict(arguments)}, probe))
 
 
 async def tool_outcome(
@@ -184,6 +145,7 @@ async def tool_outcome(
     delivery: Delivery,
     clock: Clock,
     retry: RetryPolicy = NO_RETRY,
+    probe: Probe | None = None,
 ) -> dict[str, Any]:
     """`{result}`, or `{error}` with a problem object: a failure is an outcome too, which the model is told of.
 
@@ -204,8 +166,14 @@ async def tool_outcome(
                     return {"error": failed.problem()}
             await clock.sleep(wait)
 
+    async def ask(idempotency_key: str, effect: Effect) -> Mapping[str, Any]:
+        assert probe is not None
+        found = await probe(idempotency_key, effect)
+        return {**found, "output": {"result": found.get("output")}}
+
+    asked = ask if probe is not None else None
     outcome: dict[str, Any] = await step.call(
-        key, perform, delivery.options({"tool": tool.name, "arguments": dict(arguments)})
+        key, perform, delivery.options({"tool": tool.name, "arguments": dict(arguments)}, asked)
     )
     return outcome
 

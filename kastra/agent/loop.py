@@ -2,7 +2,7 @@
 
 Every turn is one effect at `turn[n]`, every tool call of it one at `turn[n]/tool[j]`; the response is journaled before any
 tool that it asks for starts. Which tools may run is decided here, by name, before the first of a turn is called: whatever a
-prompt talks the model into, a tool off the list doesn't run, and neither does one that needs an approval. A tool's failure,
+prompt talks the model into, a tool off the list doesn't run, and one that needs an approval waits for it. A tool's failure,
 an unknown name or unreadable arguments go back to the model as that call's result.
 
 Has no state between calls and knows no provider. Source: the agent loop as in Mastra (`maxSteps` 5, finish reason
@@ -11,18 +11,26 @@ Has no state between calls and knows no provider. Source: the agent loop as in M
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kastra.cel import CelError, Template
+from kastra.cel import CelError, Program, Template, environment
 from kastra.clock import Clock
+from kastra.engine.approvals import waited
 from kastra.engine.step import StepContext, StepError
 from kastra.model.interface import Message, ModelRequest, ModelResponse, ToolCall, ToolDefinition
 from kastra.tool.schema import JsonSchema
 from kastra.tool.timeout import within
 
+from .approvals import permitted
 from .calls import ModelEntry, call_model
 from .gather import gather
 from .messages import assistant, conversation, summed, tool_result
+from .processors.guards import Guards
+from .processors.interface import Tripwire
+
+if TYPE_CHECKING:
+    from .memory import AgentMemory
 
 DEFAULT_MAX_STEPS = 5
 TOOL_CONCURRENCY = 10
@@ -78,6 +86,14 @@ class Agent:
         output: schema of its answer; None for text.
         max_steps: model turns at most.
         timeout: seconds for the whole answer; None for no limit.
+        tool_choice: of the first turn: `auto`, `none`, `required`, or `{"tool": name}`. Later turns are free, or it would
+            never end; with `none` they aren't.
+        tool_concurrency: tools of one turn that are called at the same time.
+        stop_when: ends the answer after a turn that called tools; None for never.
+        guards: its processors and guardrails; None for none.
+        streams: whether those who follow see its answer as it arrives.
+        memory: how it remembers; None for what a thread's default is.
+        before: puts what is remembered in front of a conversation; None outside of a thread.
     """
 
     name: str
@@ -87,6 +103,13 @@ class Agent:
     output: JsonSchema | None = None
     max_steps: int = DEFAULT_MAX_STEPS
     timeout: float | None = None
+    tool_choice: str | Mapping[str, str] = "auto"
+    tool_concurrency: int = TOOL_CONCURRENCY
+    stop_when: Program | None = None
+    guards: Guards | None = None
+    streams: bool = True
+    memory: "AgentMemory | None" = None
+    before: Callable[[list[Message]], list[Message]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +121,11 @@ class AgentResult:
         object: the structured answer, where a schema was given.
         messages: what this answer added to the conversation.
         usage: of all turns together.
-        finish_reason: `stop`; `tool-calls` if the steps were used up; or what the model said.
+        finish_reason: `stop`; `tool-calls` if the steps were used up; `other` if a processor ended it; or what the model said.
         turns: model calls made.
         tool_calls: tools called, agents below not counted.
+        tripwire: why a processor ended it; None if none did.
+        given: what it was given, as it was sent to the model; instructions and what is remembered apart.
     """
 
     text: str
@@ -110,10 +135,13 @@ class AgentResult:
     finish_reason: str
     turns: int
     tool_calls: int
+    tripwire: Tripwire | None = None
+    given: Sequence[Message] = ()
 
     def plain(self) -> dict[str, Any]:
         """As the `generate` subresource answers."""
         return {
+            **({} if self.tripwire is None else {"tripwire": self.tripwire.plain()}),
             "text": self.text,
             "object": self.object,
             "messages": list(self.messages),
@@ -134,7 +162,8 @@ async def answer(
     if agent.timeout is None:
         return await _answer(agent, step, value, clock, parameters or {})
     try:
-        return await within(clock, agent.timeout, lambda: _answer(agent, step, value, clock, parameters or {}))
+        work = partial(_answer, agent, step, value, clock, parameters or {})
+        return await within(clock, agent.timeout, work, waited(step))
     except TimeoutError:
         raise StepError("timeout", f"agent {agent.name} took longer than {agent.timeout:g}s") from None
 
@@ -142,34 +171,78 @@ async def answer(
 async def _answer(
     agent: Agent, step: StepContext, value: Any, clock: Clock, parameters: Mapping[str, Any]
 ) -> AgentResult:
-    messages = conversation(_instructions(agent, value), value)
+    instructions, guards = _instructions(agent, value), agent.guards
+    messages = conversation(instructions, value)
+    if guards is not None:
+        messages = guards.unhidden(messages)
+    given = len(messages) - (1 if instructions else 0)
+    if agent.before is not None:
+        messages = agent.before(messages)
+        messages = messages if guards is None else guards.unhidden(messages)
     first = len(messages)
     usage: dict[str, float] = {}
     tools = {tool.name: tool for tool in agent.tools}
     definitions = [tool.definition() for tool in agent.tools]
-    called, repaired, turn = 0, False, 0
+    called, repaired, turn, looked = 0, False, 0, 0
+    names: list[str] = []
+
+    def stopped(trip: Tripwire) -> AgentResult:
+        return AgentResult("", None, [], usage, "other", turn, called, trip)
+
     while True:
+        place = step.child(f"turn[{turn}]")
+        if guards is not None and looked < len(messages):
+            trip, used = await guards.look(place, messages, looked, instructions, clock)
+            usage = summed(usage, used)
+            if trip is not None:
+                return stopped(trip)
         request = ModelRequest(
-            messages=list(messages),
+            messages=list(messages) if guards is None else guards.fitted(messages),
             tools=definitions,
+            tool_choice=agent.tool_choice if turn == 0 or agent.tool_choice == "none" else "auto",
             output_schema=agent.output.schema if agent.output else None,
             parameters=parameters,
             input=value,
             turn=turn,
             first=first,
         )
-        response = await call_model(step, f"turn[{turn}]", agent.models, request, clock)
+        if len(request.messages) != len(messages):
+            request = replace(request, first=first - len(messages) + len(request.messages))
+        told: dict[str, Any] = {}
+        response = await call_model(
+            step,
+            f"turn[{turn}]",
+            agent.models,
+            request,
+            clock,
+            publish=agent.streams and (guards is None or guards.lets_stream),
+            finish=None if guards is None else partial(_finished, guards, instructions),
+            told=told,
+        )
         usage = summed(usage, {"calls": 1, **dict[str, Any](response.usage)})
-        messages.append(assistant(response))
         turn += 1
+        if "tripwire" in told:
+            return stopped(Tripwire.of(told["tripwire"]))
+        if guards is not None and guards.judges:
+            response, trip, used = await guards.judge(place.child("answer"), response, clock)
+            usage = summed(usage, used)
+            if trip is not None:
+                return stopped(trip)
+        messages.append(assistant(response))
+        looked = len(messages)
         finish: str = response.finish_reason
         if response.tool_calls:
-            _gate(agent, tools, response.tool_calls)
-            messages += await _call(step.child(f"turn[{turn - 1}]"), tools, response.tool_calls)
+            permits = await permitted(agent.name, place, tools, response.tool_calls)
+            results = await _call(place, tools, response.tool_calls, permits, agent.tool_concurrency)
+            messages += results
             called += len(response.tool_calls)
-            if turn < agent.max_steps:
+            names += [call["name"] for call in response.tool_calls]
+            if agent.stop_when is not None and _stops(agent, turn, names, response.text, results):
+                finish = "stop"
+            elif turn < agent.max_steps:
                 continue
-            finish = "tool-calls"
+            else:
+                finish = "tool-calls"
         elif agent.output is not None and (problems := _problems(agent.output, response)):
             if repaired:
                 raise StepError("output", f"agent {agent.name}: the answer doesn't satisfy its schema: {problems}")
@@ -177,16 +250,57 @@ async def _answer(
             repaired = True
             asked = f"Your answer doesn't satisfy the schema: {problems}. Answer again, with the corrected JSON only."
             messages.append({"role": "user", "content": asked})
+            looked += 1
             continue
         value_ = response.object if agent.output is not None and not response.tool_calls else None
-        return AgentResult(response.text, value_, messages[first:], usage, finish, turn, called)
+        return AgentResult(
+            response.text, value_, messages[first:], usage, finish, turn, called, given=messages[first - given : first]
+        )
+
+
+def stop_condition(text: str) -> Program:
+    """An Agent's `stopWhen`, compiled. Raises CelError."""
+    return environment("turns", "called", "text", "results").compile(text)
+
+
+def _finished(guards: Guards, instructions: str, response: ModelResponse) -> dict[str, Any]:
+    response, found = guards.finished(response, instructions)
+    return {**response.plain(), "guard": found} if found else response.plain()
+
+
+def _stops(agent: Agent, turns: int, called: Sequence[str], text: str, results: Sequence[Message]) -> bool:
+    assert agent.stop_when is not None
+    seen = {
+        "turns": turns,
+        "called": list(called),
+        "text": text,
+        "results": [message.get("result") for message in results],
+    }
+    try:
+        return agent.stop_when.evaluate(seen) is True
+    except CelError as error:
+        raise StepError("expression", f"agent {agent.name}: stopWhen: {error}", retryable=False) from None
 
 
 def _instructions(agent: Agent, value: Any) -> str:
     try:
-        return str(agent.instructions.evaluate({"input": value}))
+        return str(agent.instructions.evaluate({"input": value, "context": context_of(value)}))
     except CelError as error:
         raise StepError("expression", f"agent {agent.name}: {error}", retryable=False) from None
+
+
+def context_of(value: Any) -> Mapping[str, Any]:
+    """What a caller says of the request besides its messages: the `context` of an input `{messages, context}`.
+
+    Raises:
+        StepError: it is no object (type `validation`).
+    """
+    if not isinstance(value, Mapping) or "messages" not in value or value.get("context") is None:
+        return {}
+    if not isinstance(value["context"], Mapping):
+        raise StepError("validation", "input.context: must be an object", retryable=False)
+    found: Mapping[str, Any] = value["context"]
+    return found
 
 
 def _problems(schema: JsonSchema, response: ModelResponse) -> str:
@@ -195,21 +309,13 @@ def _problems(schema: JsonSchema, response: ModelResponse) -> str:
     return "; ".join(schema.problems(response.object))
 
 
-def _gate(agent: Agent, tools: Mapping[str, BoundTool], calls: Sequence[ToolCall]) -> None:
-    """Nothing of a turn runs if something in it may not: the model asked for all of it together."""
-    for call in calls:
-        tool = tools.get(call["name"])
-        if tool is not None and tool.require_approval:
-            raise StepError(
-                "authorization",
-                f"agent {agent.name} wants to call {call['name']}, which needs an approval; approvals are not available "
-                "in this version, so it was not called",
-                retryable=False,
-                details={"tool": call["name"], "reason": "WaitingApproval"},
-            )
-
-
-async def _call(step: StepContext, tools: Mapping[str, BoundTool], calls: Sequence[ToolCall]) -> list[Message]:
+async def _call(
+    step: StepContext,
+    tools: Mapping[str, BoundTool],
+    calls: Sequence[ToolCall],
+    permits: Mapping[int, Mapping[str, Any] | StepError],
+    concurrency: int,
+) -> list[Message]:
     async def one(index: int, call: ToolCall) -> Message:
         tool = tools.get(call["name"])
         if tool is None:
@@ -217,18 +323,28 @@ async def _call(step: StepContext, tools: Mapping[str, BoundTool], calls: Sequen
             return tool_result(call, _told("tool", f"there is no tool {call['name'][:100]!r}; there are: {known}"))
         if "invalid" in call:
             return tool_result(call, _told("validation", call["invalid"]))
-        arguments = {**call["arguments"], **tool.preset}
+        arguments: Mapping[str, Any] = {**call["arguments"], **tool.preset}
+        if tool.require_approval:
+            permit = permits[index]
+            if isinstance(permit, StepError):
+                return tool_result(call, _told(permit.type, permit.message))
+            arguments = {**permit, **tool.preset}
         outcome = await tool.call(step, f"tool[{index}]", arguments)
         return tool_result(call, outcome["result"] if "result" in outcome else {"error": outcome["error"]})
 
     def bound(index: int, call: ToolCall) -> Callable[[], Awaitable[Message]]:
         return lambda: one(index, call)
 
-    return await gather([bound(index, call) for index, call in enumerate(calls)], TOOL_CONCURRENCY)
+    return await gather([bound(index, call) for index, call in enumerate(calls)], concurrency)
 
 
 def _told(type_: str, title: str) -> dict[str, Any]:
     return {"error": {"type": type_, "title": title}}
+
+
+def quiet(agent: Agent) -> Agent:
+    """The agent, whose answers nobody sees before they are whole (`stream: false`)."""
+    return replace(agent, streams=False)
 
 
 def with_output(agent: Agent, schema: Mapping[str, Any] | None) -> Agent:

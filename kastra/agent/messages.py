@@ -11,6 +11,7 @@ from typing import Any
 
 from kastra.engine.step import StepError
 from kastra.model.interface import Message, ModelResponse, ToolCall, compact
+from kastra.model.parts import parts_of
 
 _ROLES = ("system", "user", "assistant", "tool")
 
@@ -63,7 +64,19 @@ def _message(given: Any, path: str) -> Message:
     calls = given.get("toolCalls")
     if calls and role == "assistant":
         message["toolCalls"] = [_call(call, f"{path}.toolCalls[{index}]") for index, call in enumerate(calls)]
-    message["content"] = _text(given.get("content"), f"{path}.content") if given.get("content") or not calls else ""
+    message["content"] = ""
+    if given.get("content") or not calls:
+        try:
+            message["content"], parts = parts_of(given.get("content"), f"{path}.content")
+        except ValueError as error:
+            where, _, what = str(error).partition(": ")
+            raise _wrong(where, what) from None
+        if parts and role != "user":
+            raise _wrong(f"{path}.content", "only a user's message may hold images and files")
+        if parts:
+            message["parts"] = parts
+    if given.get("cache") is True:
+        message["cache"] = True
     return message
 
 
@@ -92,6 +105,9 @@ def assistant(response: ModelResponse) -> Message:
     message: Message = {"role": "assistant", "content": response.text}
     if response.tool_calls:
         message["toolCalls"] = list(response.tool_calls)
+    if response.reasoning:
+        # Some providers insist on seeing what led to a call when they are given its result.
+        message["reasoning"] = list(response.reasoning)
     return message
 
 

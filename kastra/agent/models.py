@@ -4,13 +4,15 @@ A model named inline takes its key from the provider's usual variable (`OPENAI_A
 ModelProvider. Keys are read at each call, never kept. Read next: `kastra.agent.calls`, which asks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kastra.api.types import ClosureObject
 from kastra.engine.step import StepError
+from kastra.model.cassette import CassetteModel
+from kastra.model.dialects import DIALECTS
 from kastra.model.interface import Credentials, CredentialsMissing, ModelConfig
-from kastra.model.openai import WIRES
+from kastra.model.limits import NO_LIMITS, RateLimits
 from kastra.model.providers import create
 
 from .calls import ModelEntry
@@ -26,7 +28,13 @@ def refuse(message: str) -> StepError:
 
 
 def models_of(
-    spec: Mapping[str, Any], lookup: Lookup, objects: Mapping[str, ClosureObject], services: AgentServices, where: str
+    spec: Mapping[str, Any],
+    lookup: Lookup,
+    objects: Mapping[str, ClosureObject],
+    services: AgentServices,
+    where: str,
+    *,
+    owner: str = "",
 ) -> list[ModelEntry]:
     """The model of a plain spec and its fallbacks, first to last; none if it names none.
 
@@ -36,10 +44,13 @@ def models_of(
         objects: the closure's.
         services: for the calls.
         where: path of the spec, such as `spec` or `spec.router`.
+        owner: whose models they are, for doubles in tests.
 
     Raises:
         StepError: a model can't be made of what is written (type `validation`).
     """
+    if services.doubles is not None and owner:
+        return services.doubles.models(owner, lambda: models_of(spec, lookup, objects, services, where))
     entries: list[ModelEntry] = []
     retries = int(spec.get("maxRetries") or 0)
     if spec.get("model") is not None:
@@ -69,10 +80,15 @@ def _fallback(
 
 def key_variable(provider: str) -> tuple[str, bool]:
     """The environment variable that holds the key to a provider named inline, and whether it answers no call without."""
-    return f"{provider.upper().replace('-', '_')}_API_KEY", provider in WIRES and WIRES[provider].needs_key
+    return f"{provider.upper().replace('-', '_')}_API_KEY", provider in DIALECTS and DIALECTS[provider].needs_key
 
 
 def _inline(choice: Mapping[str, Any], retries: int, services: AgentServices, path: str) -> ModelEntry:
+    config = _inline_config(choice, services)
+    return _entry(config, retries, services, path, [(_named(config), NO_LIMITS)])
+
+
+def _inline_config(choice: Mapping[str, Any], services: AgentServices) -> ModelConfig:
     provider: str = choice["provider"]
     variable, needs_key = key_variable(provider)
 
@@ -87,8 +103,7 @@ def _inline(choice: Mapping[str, Any], retries: int, services: AgentServices, pa
             ) from None
 
     parameters = choice.get("parameters") or {}
-    config = ModelConfig(provider, choice.get("name") or "", parameters=parameters, credentials=credentials)
-    return _entry(config, retries, {}, services, path)
+    return ModelConfig(provider, choice.get("name") or "", parameters=parameters, credentials=credentials)
 
 
 def _referred(
@@ -103,23 +118,61 @@ def _referred(
     lookup = lookup_in(model, objects)
     provider = lookup("spec.providerRef")
     provider_spec = provider["spec"]
+    config = _referred_config(model, provider, services)
+    limits = [
+        (where, RateLimits.of(spec.get("rateLimits"))),
+        (f"ModelProvider {provider['namespace']}/{provider['name']}", RateLimits.of(provider_spec.get("rateLimits"))),
+    ]
+    price = {name: value for name, value in (spec.get("price") or {}).items() if value is not None}
+    entries = [_entry(config, retries, services, where, limits, price, spec.get("cassette"))]
+    for index, fallback in enumerate(spec.get("fallbacks") or ()):
+        entries += _fallback(fallback, f"spec.fallbacks[{index}]", lookup, objects, services, seen)
+    return entries
+
+
+def _referred_config(model: ClosureObject, provider: ClosureObject, services: AgentServices) -> ModelConfig:
+    spec, provider_spec = model["spec"], provider["spec"]
 
     async def credentials() -> Credentials:
         return await _credentials(provider, services)
 
-    config = ModelConfig(
+    return ModelConfig(
         provider=provider_spec["type"],
         name=spec["name"],
         base_url=provider_spec.get("baseURL") or "",
         parameters=spec.get("parameters") or {},
         allow_private=bool(provider_spec.get("allowPrivate")),
         credentials=credentials,
+        proxy=provider_spec.get("proxy") or "",
+        capabilities=frozenset(spec.get("capabilities") or ()),
+        dialect={name: value for name, value in (provider_spec.get("dialect") or {}).items() if value is not None},
     )
-    price = {name: value for name, value in (spec.get("price") or {}).items() if value is not None}
-    entries = [_entry(config, retries, price, services, where)]
-    for index, fallback in enumerate(spec.get("fallbacks") or ()):
-        entries += _fallback(fallback, f"spec.fallbacks[{index}]", lookup, objects, services, seen)
-    return entries
+
+
+def config_of(
+    choice: Mapping[str, Any],
+    lookup: Lookup,
+    objects: Mapping[str, ClosureObject],
+    services: AgentServices,
+    path: str,
+    inline: str,
+) -> ModelConfig | None:
+    """What a spec says of a model that isn't asked for answers, such as an embedder; None if it names none.
+
+    Args:
+        choice: with the field `inline` (`{provider, name, parameters}`) or `modelRef`.
+        path: of `choice`.
+        inline: name of the field.
+
+    Raises:
+        StepError: it leads to nothing that this Run resolved (type `validation`).
+    """
+    if choice.get(inline) is not None:
+        return _inline_config(choice[inline], services)
+    if choice.get("modelRef") is None:
+        return None
+    model = lookup(f"{path}.modelRef")
+    return _referred_config(model, lookup_in(model, objects)("spec.providerRef"), services)
 
 
 async def _credentials(provider: ClosureObject, services: AgentServices) -> Credentials:
@@ -133,18 +186,39 @@ async def _credentials(provider: ClosureObject, services: AgentServices) -> Cred
             else await services.secrets.read(header["valueFrom"], namespace)
             for header in spec.get("headers") or ()
         }
+        trusted = (spec.get("tls") or {}).get("caFrom")
+        authorities = "" if trusted is None else await services.secrets.read(trusted, namespace)
     except LookupError as error:
         message = str(error.args[0]) if error.args else "a secret is missing"
         raise CredentialsMissing(f"ModelProvider {namespace}/{provider['name']}: {message}") from None
-    return Credentials(key.strip(), headers)
+    return Credentials(key.strip(), headers, authorities)
+
+
+def _named(config: ModelConfig) -> str:
+    return f"{config.provider}/{config.name}" if config.name else config.provider
 
 
 def _entry(
-    config: ModelConfig, retries: int, price: Mapping[str, float], services: AgentServices, where: str
+    config: ModelConfig,
+    retries: int,
+    services: AgentServices,
+    where: str,
+    limits: Sequence[tuple[str, RateLimits]],
+    price: Mapping[str, float] | None = None,
+    cassette: Mapping[str, Any] | None = None,
 ) -> ModelEntry:
-    name = f"{config.provider}/{config.name}" if config.name else config.provider
+    name = _named(config)
     try:
-        return ModelEntry(name, create(config, services.for_models()), {}, retries, price)
+        # Nobody pays for a scripted model; it is recorded only where its Model says so.
+        wanted = cassette is not None or config.provider != "scripted"
+        recording = services.cassettes.of(cassette, name.replace("/", "-")) if wanted else None
+        # What is replayed needs no provider, and so no package of one either.
+        model = None if recording is not None and recording.mode == "replay" else create(config, services.for_models())
+        limiters = [services.limiters.of(identity, limit) for identity, limit in limits]
+        if recording is not None:
+            return ModelEntry(name, CassetteModel(model, recording, name), {}, retries, price or {})
+        assert model is not None
+        return ModelEntry(name, model, {}, retries, price or {}, [] if config.provider == "scripted" else limiters)
     except (ValueError, ImportError) as error:
         raise refuse(f"{where}: {error}") from None
 

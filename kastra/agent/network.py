@@ -20,6 +20,7 @@ from kastra.engine.step import Effect, StepContext, StepError
 from kastra.model.interface import ModelRequest, compact
 from kastra.tool.schema import JsonSchema
 
+from .approvals import agreed, ask_to_call
 from .calls import ModelEntry, call_model
 from .messages import assistant, summed
 from .router import FINISH, Choice, ModelRouter, Rule, Situation, Turn, by_rules, shorten, text
@@ -316,15 +317,8 @@ class _Conversation:
 
     async def _act(self, place: StepContext, choice: Choice) -> None:
         member = next(member for member in self.network.members if member.name == choice.next)
-        if member.require_approval:
-            message = (
-                f"network {self.network.name} wants to call {member.name}, which needs an approval; approvals are not "
-                "available in this version, so it was not called"
-            )
-            details = {"member": member.name, "reason": "WaitingApproval"}
-            raise StepError("authorization", message, retryable=False, details=details)
         value = choice.input if choice.input is not None else self._forwarded(member, choice)
-        taken = await member.run(place.child(member.name), value, self.state if self.state.spec.keys() else None)
+        taken = await self._taken(place.child(member.name), member, value)
         self.calls[member.name] = self.calls.get(member.name, 0) + 1
         self.usage = summed(self.usage, taken.usage)
         if taken.elsewhere:
@@ -338,6 +332,19 @@ class _Conversation:
             raise StepError(
                 str(taken.error.get("type", "tool")), f"{member.name}: {taken.error.get('title', '')}", retryable=False
             )
+
+    async def _taken(self, place: StepContext, member: Member, value: Any) -> Taken:
+        """What a member gave, or that people did not agree to it."""
+        if member.require_approval:
+            shown = value if isinstance(value, Mapping) else {"input": value}
+            who, origin = f"network {self.network.name}", {"network": self.network.name}
+            decision = await ask_to_call(place, who, member.name, shown, provenance=origin)
+            try:
+                given = agreed(decision, member.name, shown, {})
+            except StepError as refused:
+                return Taken(error=refused.problem())
+            value = given if isinstance(value, Mapping) else given.get("input")
+        return await member.run(place, value, self.state if self.state.spec.keys() else None)
 
     def _forwarded(self, member: Member, choice: Choice) -> Any:
         """What the member is told: its task, and of the rest as much as its `context` says."""
@@ -433,6 +440,6 @@ def unsupported(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     checks += [
         (f"{member['path']}.{name}", f"{name} of a member", member.get(name))
         for member in spec.get("members") or ()
-        for name in ("canHandoffTo", "requireApproval", "inputSchema")
+        for name in ("canHandoffTo", "inputSchema")
     ]
     return [(path, feature) for path, feature, given in checks if given]

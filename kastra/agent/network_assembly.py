@@ -45,7 +45,8 @@ async def network_of(assembly: Assembly, target: ClosureObject, objects: Objects
         raise refuse(f"{where}: {error}") from None
     if not members:
         raise refuse(f"{where}: it has no members")
-    models = models_of(router, lookup_in(target, objects), objects, assembly.services, "spec.router")
+    owner = f"network/{target['name']}"
+    models = models_of(router, lookup_in(target, objects), objects, assembly.services, "spec.router", owner=owner)
     invalid = router.get("invalidChoice") or {}
     fallback = invalid.get("fallback") or "defaultAgent"
     instructions = "\n\n".join(text for text in (spec.get("instructions"), router.get("instructions")) if text)

@@ -11,12 +11,16 @@ from typing import Any
 from kastra.api.types import Closure, ClosureObject
 from kastra.engine.output import Output
 from kastra.engine.step import StepContext, StepError, StepRunner
+from kastra.memory.interface import ThreadKey
 
+from .approvals import agreed, ask_to_call
 from .assembly import Assembly, final
 from .calls import Delivery, call_tool
-from .loop import answer, with_output
+from .loop import quiet, with_output
 from .network import run_network
 from .network_assembly import network_of
+from .probing import probe_of
+from .remembering import answer_in
 from .services import AgentServices
 
 
@@ -47,7 +51,10 @@ class AgentRunner:
         """
         found, objects = _object(target)
         agent = with_output(await self._assembly.agent(found, objects), options.get("outputSchema"))
-        return final(agent, await answer(agent, step, value, self._assembly.services.clock))
+        if options.get("stream") is False:
+            agent = quiet(agent)
+        thread = None if options.get("thread") is None else ThreadKey.of(options["thread"])
+        return final(agent, await answer_in(agent, step, value, self._assembly, thread))
 
 
 class ToolRunner:
@@ -64,15 +71,14 @@ class ToolRunner:
         """
         found, objects = _object(target)
         spec = found["spec"]
-        if spec.get("requireApproval"):
-            message = f"tool {found['name']} needs an approval; approvals are not available in this version, so it was not called"
-            raise StepError("authorization", message, retryable=False, details={"reason": "WaitingApproval"})
         arguments = {} if value is None else value
         if not isinstance(arguments, Mapping):
             message = (
                 f"tool {found['name']}: its input must be an object of named arguments, not {type(value).__name__}"
             )
             raise StepError("validation", message, retryable=False)
+        if spec.get("requireApproval"):
+            arguments = await self._agreed(found, objects, step, arguments)
         if spec.get("agent") is not None or spec.get("workflow") is not None:
             bound = await self._assembly.bound(found, objects, found["name"], {}, False)
             outcome = await bound.call(step, "tool[0]", arguments)
@@ -82,7 +88,21 @@ class ToolRunner:
             return outcome["result"]
         tool = await self._assembly.tool(found, objects)
         delivery = Delivery.of({**spec, **{k: v for k, v in options.items() if v is not None}})
-        return await call_tool(step, "", tool, arguments, delivery=delivery)
+        probe = probe_of(self._assembly, found, objects, arguments, step.run_uid)
+        return await call_tool(step, "", tool, arguments, delivery=delivery, probe=probe)
+
+    async def _agreed(
+        self,
+        tool: ClosureObject,
+        objects: Mapping[str, ClosureObject],
+        step: StepContext,
+        arguments: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """The arguments that people agreed to. Raises StepError when they did not."""
+        name = tool["name"]
+        bound = await self._assembly.bound(tool, objects, name, {}, False)
+        decision = await ask_to_call(step, "", name, arguments, description=bound.description, schema=bound.schema)
+        return agreed(decision, name, arguments, bound.schema)
 
 
 class NetworkRunner:
@@ -110,7 +130,12 @@ class NetworkRunner:
 
 
 async def generate(
-    assembly: Assembly, closure: Closure, value: Any, step: StepContext, parameters: Mapping[str, Any] | None = None
+    assembly: Assembly,
+    closure: Closure,
+    value: Any,
+    step: StepContext,
+    parameters: Mapping[str, Any] | None = None,
+    thread: ThreadKey | None = None,
 ) -> dict[str, Any]:
     """The answer of an Agent or Network to a direct call, with everything that a caller may want to know of it.
 
@@ -120,6 +145,7 @@ async def generate(
         value: its input.
         step: an in-memory context; nothing is journaled.
         parameters: settings of the models for this call, such as temperature.
+        thread: that an Agent goes on with; None for none.
 
     Returns:
         For an Agent `{text, object, messages, usage, finishReason, steps}`; for a Network `{output, stopReason, turns, state,
@@ -131,13 +157,15 @@ async def generate(
     objects = closure["objects"]
     found = objects[closure["root"]]
     if found["kind"] == "Network":
+        if thread is not None:
+            raise StepError("validation", "a Network goes on with no thread; an Agent does", retryable=False)
         network = await network_of(assembly, found, objects)
         services = assembly.services
         return (await run_network(network, step, value, services.clock, services.state)).plain()
     if found["kind"] != "Agent":
         raise StepError("validation", f"a {found['kind']} can't be asked directly", retryable=False)
     agent = await assembly.agent(found, objects)
-    return (await answer(agent, step, value, assembly.services.clock, parameters)).plain()
+    return (await answer_in(agent, step, value, assembly, thread, parameters)).plain()
 
 
 def _object(target: Mapping[str, Any]) -> tuple[ClosureObject, Mapping[str, ClosureObject]]:

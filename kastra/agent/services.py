@@ -10,10 +10,15 @@ from typing import Any, Protocol
 
 from kastra.clock import Clock
 from kastra.engine.step import StepRunner
+from kastra.memory.recall import Recall
+from kastra.model.cassette import Cassettes
 from kastra.model.interface import ModelServices
+from kastra.model.limits import Limiters
 from kastra.netguard import Guard
 from kastra.tool.interface import ToolServices
+from kastra.tool.mcp.connections import Connections
 
+from .doubles import Doubles
 from .state import StateReader
 
 
@@ -40,17 +45,32 @@ class AgentServices:
         clock: for deadlines and retries.
         secrets: reads Secrets, ConfigMaps, variables and files.
         folder: the project's, where processes start and Python entry points are also looked for; None for neither.
+        private: folders that the built-in tools never enter: the server's own data.
         state: reads network state that earlier Runs left; None where nothing is kept.
         children: by kind (`Workflow`, `Network`), what performs such an object as a Run of its own; empty where there is
             no control half.
+        mcp: connections to MCP servers; None where none are made.
+        doubles: stand in for tools and models in tests; None everywhere else.
+        cassettes: of models that are recorded or replayed.
+        limiters: of providers and models, shared by all who call them.
+        memory: threads and what is found in them; None where nothing is remembered.
     """
 
     guard: Guard
     clock: Clock
     secrets: SecretSource
     folder: Path | None = None
+    private: tuple[Path, ...] = ()
     state: StateReader | None = None
     children: Mapping[str, StepRunner] = field(default_factory=dict)
+    mcp: Connections | None = None
+    doubles: Doubles | None = None
+    cassettes: Cassettes = field(default_factory=lambda: Cassettes(None))
+    limiters: Limiters = field(init=False)
+    memory: Recall | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limiters", Limiters(self.clock))
 
     def for_models(self) -> ModelServices:
         """What models are made with."""
@@ -62,4 +82,4 @@ class AgentServices:
         async def read(value_from: Mapping[str, Any]) -> str:
             return await self.secrets.read(value_from, namespace)
 
-        return ToolServices(self.guard, self.clock, read, self.folder)
+        return ToolServices(self.guard, self.clock, read, self.folder, self.private)

@@ -145,7 +145,7 @@ async def execute_run(
         return 0
     if not options["quiet"]:
         say(f"run/{created.name} created")
-    answer = _answer(options["quiet"]) if options["stream"] else None
+    answer = _answer(options["quiet"]) if options.get("stream") else None
     try:
         # Nobody can reach a store that this process has: what waits for somebody would wait for ever.
         until = rests() if hasattr(kastra, "bus") else has_ended

@@ -128,3 +128,19 @@ def test_ctrl_c_ends_the_answer_and_not_the_chat_and_approvals_are_asked_for(ter
     terminal.until("roles: system,user,assistant,user,assistant,tool,assistant,user\r\n")
     terminal.type("/quit\n")
     assert terminal.process.wait(timeout=20) == 0
+
+
+def test_a_file_of_questions_is_answered_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "kastra.toml").write_text("")
+    (tmp_path / "talker.yaml").write_text(MANIFESTS.replace("20ms", "0s"))
+    assert kastra(tmp_path, "apply", "-f", "talker.yaml").returncode == 0
+    (tmp_path / "questions").write_bytes(b"one\n\xff\xfe\ntwo")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "KUBE"))}
+    with (tmp_path / "questions").open("rb") as questions:
+        done = subprocess.run(
+            [sys.executable, "-m", "kastra.cli.main", "chat", "talker"],
+            cwd=tmp_path, env=kept, stdin=questions, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    roles = ["user" if index % 2 == 0 else "assistant" for index in range(5)]
+    assert done.stdout.splitlines() == [f"roles: {','.join(['system', *roles[:count]])}" for count in (1, 3, 5)]

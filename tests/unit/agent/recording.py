@@ -41,7 +41,8 @@ class _Effect:
     attempt: int = 1
 
     def emit(self, delta: Mapping[str, Any]) -> None:
-        self.step.journal.events.append(("delta", delta))
+        if delta:
+            self.step.journal.events.append(("delta", delta))
 
     def write(self, statement: Statement) -> None:
         self.step.journal.writes.append(statement)

@@ -393,10 +393,10 @@ def test_what_is_accepted_and_not_done_is_listed_with_its_path() -> None:
         "termination": {"onLimit": "suspend", "stall": {"window": 3, "action": "finish"}},
         "state": {"scope": "thread"},
         "memory": {"enabled": True},
-        "members": [{"path": "spec.agents[0]", "canHandoffTo": ["b"], "requireApproval": True}],
+        "members": [{"path": "spec.agents[0]", "canHandoffTo": ["b"], "inputSchema": {"type": "object"}}],
     }
     assert [path for path, _ in unsupported(spec)] == [
         "spec.router.mode", "spec.router.allowParallel", "spec.termination.onLimit", "spec.state.scope", "spec.memory",
-        "spec.agents[0].canHandoffTo", "spec.agents[0].requireApproval",
+        "spec.agents[0].canHandoffTo", "spec.agents[0].inputSchema",
     ]  # fmt: skip
     assert unsupported({"router": {"mode": "router"}, "members": []}) == []

@@ -1,0 +1,252 @@
+"""What goes on in a chat: one question after the other, each a Run that is followed, with approvals asked on the way.
+
+Keeps what was said, and what it has used. Read next: `kastra.cli.answer_view`, which writes answers.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from typing import Any
+
+import anyio
+import click
+import orjson
+
+from kastra.api.errors import StatusError
+from kastra.api.meta import ObjectRef
+from kastra.api.object import Object
+from kastra.app.conversation import messages_of
+from kastra.app.operations import Operations
+from kastra.app.running import create_run
+from kastra.app.streaming import Chunk, stream_run
+from kastra.client.interface import PatchType
+
+from .answer_view import AnswerView, shown
+from .layout import one_line
+from .lines_in import LinesIn
+from .run import output_text
+from .session import say
+
+_ENDING = 5.0
+"""Seconds that a cancelled answer is given to end."""
+_KEPT = "24h"
+"""How long the Run of a question stays after it has ended."""
+
+
+class Talk:
+    """A conversation with one Agent.
+
+    Args:
+        operations: the store or server where it is.
+        agent: its name.
+        context: of every request; None for none.
+        lines: what the other side says.
+        quiet: whether nothing is said about tools.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        agent: str,
+        namespace: str,
+        context: Mapping[str, Any] | None,
+        lines: LinesIn,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        self.agent = agent
+        self.failures = 0
+        self.waits = False
+        self._client = operations.client
+        self._namespace = namespace
+        self._context = context
+        self._lines = lines
+        self._quiet = quiet
+        self._messages: list[dict[str, Any]] = []
+        self._used: dict[str, float] = {}
+        self._scope: anyio.CancelScope | None = None
+
+    @property
+    def _ref(self) -> ObjectRef:
+        return ObjectRef("agents.mastra.ai", self.agent, self._namespace)
+
+    async def check(self) -> None:
+        """Say what keeps the agent from answering. Raises NotFound if there is no such agent."""
+        agent = await self._client.get(self._ref)
+        ready = agent.condition("Ready")
+        if ready is not None and ready.get("status") == "False":
+            say(f"agent/{self.agent} isn't Ready: {one_line(str(ready.get('message') or ready.get('reason') or ''))}")
+
+    async def line(self) -> str | None:
+        """What is said next; None at the end."""
+        return await self._lines.next()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._messages.clear()
+
+    async def tools(self) -> list[str]:
+        """The agent's tools, as its status has them, a line each."""
+        tools = (await self._client.get(self._ref)).status.get("tools") or []
+        width = max((len(tool["name"]) for tool in tools), default=0)
+        return [one_line(f"{tool['name']:<{width}}  {tool.get('resolved') or 'not found'}") for tool in tools] or [
+            "no tools"
+        ]
+
+    def usage(self) -> str:
+        """What this conversation has used."""
+        used = self._used
+        dollars = f", ${used['costUSD']:.6f}" if used.get("costUSD") else ""
+        counted = [f"{used.get(name, 0):g}" for name in ("inputTokens", "outputTokens", "calls")]
+        return f"{counted[0]} tokens in, {counted[1]} out, {counted[2]} model calls{dollars}"
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C end the answer that is being given, and nothing else."""
+        loop = asyncio.get_running_loop()
+        taken = False
+        # There are no signals outside of the main thread.
+        with suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.add_signal_handler(signal.SIGINT, self._interrupt)
+            taken = True
+        try:
+            yield
+        finally:
+            if taken:
+                loop.remove_signal_handler(signal.SIGINT)
+
+    def _interrupt(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+        else:
+            say("\n/quit or Ctrl-D ends the chat")
+            if sys.stdin.isatty():
+                click.echo("> ", nl=False)
+
+    async def ask(self, text: str) -> bool:
+        """Ask, and write the answer; False if nothing more can be asked, since an approval is left undecided."""
+        asked = [*self._messages, {"role": "user", "content": text}]
+        value: dict[str, Any] = {"messages": asked}
+        if self._context is not None:
+            value["context"] = dict(self._context)
+        view = AnswerView(_write, say, color=sys.stderr.isatty(), quiet=self._quiet)
+        run: Object | None = None
+        last: Chunk | None = None
+        with anyio.CancelScope() as self._scope:
+            try:
+                run = await create_run(
+                    self._client,
+                    f"agent/{self.agent}",
+                    value,
+                    namespace=self._namespace,
+                    spec={"ttlAfterFinished": _KEPT},
+                )
+                last = await self._follow(run, view)
+            except StatusError as error:
+                self._failed(error.message)
+        cancelled, self._scope = self._scope.cancelled_caught, None
+        view.close()
+        if cancelled:
+            say("cancelled")
+            if run is not None:
+                await self._cancel(run)
+            return True
+        if last is None:
+            return not self.waits
+        for name, amount in last["usage"].items():
+            if isinstance(amount, (int, float)):
+                self._used[name] = self._used.get(name, 0) + amount
+        if last["type"] == "error":
+            problem = last["error"]
+            kind = f"{problem['type']}: " if problem.get("type") else ""
+            self._failed(f"{kind}{problem.get('title', '')}")
+            return True
+        view.finish(output_text(last["output"], "text"))
+        assert run is not None
+        self._messages = [*asked, *await messages_of(self._client, run.ref, last["output"])]
+        return True
+
+    def _failed(self, message: str) -> None:
+        self.failures += 1
+        say(f"error: {one_line(message)}")
+
+    async def _follow(self, run: Object, view: AnswerView) -> Chunk | None:
+        """The last chunk; None if it waits for a decision that nobody makes."""
+        chunk: Chunk = {}
+        async with aclosing(stream_run(self._client, run)) as chunks:
+            async for chunk in chunks:
+                view.chunk(chunk)
+                if chunk["type"] == "approval":
+                    view.close()
+                    if not await self._decide(chunk["name"]):
+                        return None
+        return chunk
+
+    async def _cancel(self, run: Object) -> None:
+        with anyio.move_on_after(_ENDING), suppress(StatusError):
+            async for _ in self._client.connect(run.ref, "cancel", {}):
+                pass
+
+    async def _decide(self, name: str) -> bool:
+        """Ask for a decision and write it; False if there is nobody to ask any more."""
+        ref = ObjectRef("approvals.mastra.ai", name, self._namespace)
+        approval = await self._client.get(ref)
+        if (approval.status.get("decision") or {}).get("verdict"):
+            return True
+        say(f"? {one_line(str(approval.spec.get('message', '')))}")
+        while True:
+            click.echo("  approve? y, n, e (other arguments): ", nl=False, err=True)
+            line = await self._lines.next()
+            if line is None:
+                self.waits = True
+                say(f"\n  undecided: kastra approve {name}{_namespace(self._namespace)}")
+                return False
+            decision = _decision(line.strip())
+            if decision == "edit":
+                click.echo("  arguments (JSON): ", nl=False, err=True)
+                decision = _edited(await self._lines.next() or "")
+            if isinstance(decision, str):
+                say(f"  {decision}")
+                continue
+            try:
+                patch = {"status": {"decision": decision}}
+                await self._client.patch(ref, patch, PatchType.MERGE, subresource="status")
+            except StatusError as error:
+                say(f"  {one_line(error.message)}")
+                if error.code == 403:
+                    say(f"  somebody else has to decide: kastra approve {name}{_namespace(self._namespace)}")
+                    return True
+                continue
+            return True
+
+
+def _decision(line: str) -> dict[str, Any] | str:
+    """The decision that a line means, `edit`, or what is wrong with it."""
+    word, _, rest = line.partition(" ")
+    reason = {"reason": rest.strip()} if rest.strip() else {}
+    if word.lower() in ("y", "yes"):
+        return {"verdict": "approve", **reason}
+    if word.lower() in ("n", "no"):
+        return {"verdict": "reject", **reason}
+    if word.lower() in ("e", "edit"):
+        return _edited(rest) if rest.strip() else "edit"
+    return "y approves, n refuses, e approves with other arguments"
+
+
+def _edited(text: str) -> dict[str, Any] | str:
+    try:
+        arguments = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return f"that is no JSON: {error}"
+    return {"verdict": "edit", "args": arguments} if isinstance(arguments, dict) else "an object of arguments is needed"
+
+
+def _write(text: str) -> None:
+    click.echo(text, nl=False)
+    sys.stdout.flush()
+
+
+def _namespace(namespace: str) -> str:
+    return "" if namespace == "default" else f" -n {shown(namespace)}"
