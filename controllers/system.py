@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from kastra.api.errors import AlreadyExists, Cause, Forbidden, Invalid
-from kastra.api.meta import API_VERSION, is_dns_subdomain
+from kastra.api.meta import API_VERSION, HOLD_SCHEDULES, is_dns_subdomain
 from kastra.api.object import Object
 from kastra.api.types import Reference
 from kastra.model.check import model_findings
@@ -110,9 +110,8 @@ class SystemView(View, kind="System"):
 
     def unsupported(self) -> list[str]:
         """Paths of the fields that are given, accepted, and not acted on by this version."""
-        found = ["spec.mcpServers"] if self.spec.mcp_servers else []
         given = self.spec.defaults.model_fields_set if self.spec.defaults is not None else set()
-        return found + [f"spec.defaults.{name}" for name in ("memory", "budget") if name in given]
+        return [f"spec.defaults.{name}" for name in ("memory", "budget") if name in given]
 
 
 def validate(view: SystemView) -> list[Cause]:
@@ -134,7 +133,7 @@ def validate(view: SystemView) -> list[Cause]:
 
 @controller(
     SystemView,
-    owns=("ModelProvider", "Model", "Tool", "Agent", "Workflow", "Network"),
+    owns=("ModelProvider", "Model", "MCPServer", "Tool", "Agent", "Workflow", "Network"),
     watches=("Model",),
     concurrency=8,
 )
@@ -215,7 +214,10 @@ def _manifest(system: SystemView, ctx: Context, kind: str, child: Child) -> dict
             spec |= default
         elif kind == "Network":
             spec = _network_with_default(spec, ctx, default)
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": child.name}, "spec": spec}
+    metadata: dict[str, Any] = {"name": child.name}
+    if kind == "Workflow" and HOLD_SCHEDULES in system.metadata.annotations:
+        metadata["annotations"] = {HOLD_SCHEDULES: "true"}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _network_with_default(spec: dict[str, Any], ctx: Context, default: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,13 @@ def kinds() -> str:
     return _table(("Kind", "What it is"), rows)
 
 
+def model_matrix() -> str:
+    """What is done with which type of model provider."""
+    from kastra.model.features import matrix
+
+    return matrix()
+
+
 def kind_links() -> str:
     """A link to the page of each kind."""
     return ", ".join(f"[{kind}](kinds/{kind.lower()}.md)" for kind in _kinds()) + "."
@@ -162,12 +169,12 @@ def verbs() -> str:
 
     from kastra.cli.main import cli
 
-    context = click.Context(cli, info_name="kastra")
+    context = click.Context(cli, info_name="kastra", **cli.context_settings)
     parts = [_options(cli, "Options of every verb")]
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         assert command is not None
-        usage = command.collect_usage_pieces(click.Context(command, info_name=name))
+        usage = command.collect_usage_pieces(click.Context(command, parent=context, info_name=name))
         help_ = inspect.cleandoc(command.help or "").replace("\b\n", "")
         first, _, rest = help_.partition("\n\n")
         body = f"\n\n```text\n{rest.strip()}\n```" if rest.strip() else ""
@@ -178,7 +185,10 @@ def verbs() -> str:
 def _options(command: Any, title: str = "") -> str:
     import click
 
-    context = click.Context(command)
+    from kastra.cli.main import cli
+
+    # The names of --help are the whole program's, and click remembers them with the command from the first look on.
+    context = click.Context(command, help_option_names=cli.context_settings["help_option_names"])
     rows = []
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
@@ -225,6 +235,37 @@ def _failpoints_of(source: Path) -> Iterator[str]:
             and isinstance(node.args[0], ast.Constant)
         ):
             yield str(node.args[0].value)
+
+
+# ---- the built-in toolkit
+
+
+def builtin_tools() -> str:
+    """Every built-in tool, group by group."""
+    from kastra.tool.toolkit.body import signature
+    from kastra.tool.toolkit.catalogue import GROUPS, named
+
+    parts = []
+    for group, meaning in GROUPS.items():
+        rows = []
+        for tool in named(group):
+            schema = signature(tool.name).schema
+            required = schema.get("required", ())
+            names = [f"`{name}`" if name in required else f"`{name}?`" for name in schema["properties"]]
+            effect = tool.effect.title + ("" if tool.effect.idempotent else ", again if repeated")
+            rows.append((f"`{tool.name}`", tool.description, ", ".join(names) or "none", effect))
+        settings = sorted({setting for tool in named(group) for setting in tool.settings})
+        heeded = f" Settings: {', '.join(f'`{setting}`' for setting in settings)}." if settings else ""
+        table = _table(("Tool", "What it does", "Arguments (`?`: may be left out)", "Effect"), rows)
+        parts.append(f"### {group}\n\n{meaning}{heeded}\n\n{table}")
+    return "\n\n".join(parts)
+
+
+def builtin_count() -> str:
+    """How many there are."""
+    from kastra.tool.toolkit.catalogue import GROUPS, builtins
+
+    return f"There are {len(builtins())} tools in {len(GROUPS)} groups."
 
 
 # ---- conformance
@@ -288,6 +329,7 @@ def _escaped(cell: str) -> str:
 
 
 BLOCKS: dict[str, Callable[..., str]] = {
+    "model-matrix": model_matrix,
     "summary": summary,
     "columns": columns,
     "fields": field_table,
@@ -298,6 +340,8 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "metrics": metrics,
     "failpoints": failpoints,
     "benchmarks": benchmarks,
+    "builtin-count": builtin_count,
+    "builtin-tools": builtin_tools,
     "conformance": conformance,
     "conformance-summary": conformance_summary,
 }

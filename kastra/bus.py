@@ -30,6 +30,7 @@ QUEUE = 1024
 PASSING = "run/"
 """Topics of this prefix go away when nobody listens and nothing happens; all others stay."""
 
+_PASSING_RING = 1024
 _PASSING_AGE = 60.0
 _PASSING_KEPT = 1024
 
@@ -89,6 +90,14 @@ class Subscription:
     def waiting(self) -> int:
         """How many events wait to be read."""
         return len(self._replay) + len(self._live)
+
+    @property
+    def upcoming(self) -> int | None:
+        """The number of the event that is read next; None while none waits."""
+        for queue in (self._replay, self._live):
+            if queue:
+                return queue[0][0]
+        return None
 
     def wake(self) -> None:
         """Let a `batch` that waits return empty-handed."""
@@ -196,7 +205,8 @@ class Bus:
         ring.extend(items)
         found.stamps.append((now, items[-1][0]))
         found.touched = now
-        while len(ring) > self._ring:
+        kept = min(self._ring, _PASSING_RING) if topic.startswith(PASSING) else self._ring
+        while len(ring) > kept:
             found.floor = ring.popleft()[0]
         self._forget(found, now)
         for subscriber in tuple(found.subscribers):

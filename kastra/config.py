@@ -16,7 +16,10 @@ from typing import Any
 FILE_NAME = "kastra.toml"
 DATA_FOLDER = ".kastra"
 STORE_NAME = "kastra.db"
-_CHOICES = {"serve_controllers": ("all", "builtin", "none")}
+_CHOICES = {
+    "serve_controllers": ("all", "builtin", "none"),
+    "cassettes": ("", "off", "record", "replay", "auto"),
+}
 
 
 class ConfigError(ValueError):
@@ -34,6 +37,8 @@ class Settings:
         driver: `libsql` or `sqlite3`; empty for what the file was made with, or what is installed.
         concurrent_runs: Runs executing at the same time; more wait in order.
         default_model: `provider/name` used by Agents that nothing else gives a model; empty for none.
+        cassettes: what every model does with its cassette, whatever its Model says: `record`, `replay`, `auto` or `off`; empty
+            for what its Model says.
         lock_timeout: seconds to wait for another process to let go of the store.
         grace: seconds that running steps get to finish when the process is asked to stop.
         allow_private_hosts: host names and networks that outbound calls may reach although they are private.
@@ -44,6 +49,8 @@ class Settings:
         tls_cert: file of the server's own certificate (PEM, the leaf first); empty for one that is made.
         tls_key: file of its key.
         watches_per_user: watches that one user may have open at the same time; more get 429.
+        mcp_allowed_origins: of web pages that may call `/mcp` of `kastra serve`, such as `https://chat.example.com`; none by default.
+        mcp_sessions: that MCP clients may have open at the same time; one more gets 503.
         client_ca: file of certificates (PEM) of those who may vouch for clients of `kastra serve`, beside its own authority.
         oidc_issuer_url: https URL of an OpenID provider whose ID tokens `kastra serve` accepts; empty for none.
         oidc_client_id: for whom its tokens must be (`aud`).
@@ -62,6 +69,7 @@ class Settings:
     driver: str = ""
     concurrent_runs: int = 64
     default_model: str = ""
+    cassettes: str = ""
     lock_timeout: float = 10.0
     grace: float = 10.0
     allow_private_hosts: tuple[str, ...] = ()
@@ -71,6 +79,8 @@ class Settings:
     tls_cert: str = ""
     tls_key: str = ""
     watches_per_user: int = 15_000
+    mcp_allowed_origins: tuple[str, ...] = ()
+    mcp_sessions: int = 1000
     client_ca: str = ""
     oidc_issuer_url: str = ""
     oidc_client_id: str = ""

@@ -14,6 +14,8 @@ GROUP = "mastra.ai"
 VERSION = "v1"
 API_VERSION = f"{GROUP}/{VERSION}"
 DEFAULT_NAMESPACE = "default"
+HOLD_SCHEDULES = f"{GROUP}/hold-schedules"
+"""Annotation of a Workflow whose schedules are made suspended; a System hands it on to its Workflows."""
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

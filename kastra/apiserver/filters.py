@@ -21,6 +21,7 @@ from .authorization import AllowEverything, Authorizer
 from .deadlines import DeadlineExceeded, Deadlines
 from .http.errors import error_response, unauthorized
 from .http.health import HEALTH
+from .http.inlets import is_webhook
 from .http.message import Disconnected, Request, Response
 from .impersonation import impersonated
 
@@ -122,7 +123,7 @@ class Filters:
             raise TooManyRequests("Too many requests, please try again later.", retry_after=1)
         if self._local:
             _check_local(request)
-        if not public or request.segments[0] == "version":
+        if not (public or is_webhook(request.segments)) or request.segments[0] == "version":
             user = self._authenticator.authenticate(request.headers, request.certificate)
             if user is None and await self._authenticator.learn(request.headers):
                 user = self._authenticator.authenticate(request.headers, request.certificate)

@@ -2,10 +2,11 @@
 
     cluster-admin       everything; the group system:masters
     admin, edit, view   for a namespace; aggregated, so that roles of custom kinds can add to them by a label
-    runner              start and watch Runs, ask Agents and Networks
-    approver            see Runs, and answer the steps that wait for people
+    runner              start and watch Runs, send them signals, ask Agents and Networks
+    approver            see Runs, decide about Approvals, and answer the steps that wait for people
     system:controllers  what Kastra's own ServiceAccounts need: all objects, but nobody else's rights
     system:runs         the objects that Runs are made of, and their results
+    system:mcp          the path /mcp, for everybody who is known; what is behind it asks for its own rights
     system:...          discovery and questions about oneself, for everybody who is known; health for everybody
 
 The kinds are those that the server has in Kastra's group when this is asked, so a kind that is added is in the roles without
@@ -42,7 +43,7 @@ AUTO_UPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _LABEL = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _READ = ["get", "list", "watch"]
 _WRITE = ["create", "delete", "deletecollection", "patch", "update"]
-_RUN_READS = ["runs/events", "runs/history", "runs/log", "runs/steps"]
+_RUN_READS = ["runs/definition", "runs/events", "runs/history", "runs/log", "runs/steps"]
 _HEALTH = ["/healthz", "/livez", "/readyz", "/version", "/version/"]
 _DISCOVERY = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", *_HEALTH]
 
@@ -58,10 +59,17 @@ def _paths(paths: list[str]) -> dict[str, Any]:
 
 
 _RUN: Rules = [
-    _rule(GROUP, ["runs"], ["create"]),
-    _rule(GROUP, ["agents/generate", "networks/generate", "runs/cancel", "runs/rerun", "runs/suspend"], ["create"]),
+    _rule(GROUP, ["cloudevents", "runs"], ["create"]),
+    _rule(
+        GROUP,
+        ["agents/generate", "networks/generate", "runs/cancel", "runs/rerun", "runs/signal", "runs/suspend"],
+        ["create"],
+    ),
 ]
-_ANSWER: Rules = [_rule(GROUP, ["runs/resume"], ["create"])]
+_ANSWER: Rules = [
+    _rule(GROUP, ["runs/resume"], ["create"]),
+    _rule(GROUP, ["approvals/status"], ["patch", "update"]),
+]
 _ADMIN: Rules = [
     _rule(RBAC, ["rolebindings", "roles"], [*_READ, *_WRITE]),
     _rule("authorization.k8s.io", ["localsubjectaccessreviews"], ["create"]),
@@ -100,6 +108,8 @@ def roles(scheme: Scheme) -> Mapping[str, Rules]:
     runs: Rules = [
         _rule(GROUP, [*kinds, *(f"{plural}/status" for plural in kinds)], _READ),
         _rule(GROUP, ["runs", "runs/status"], _WRITE),
+        # They ask, and can't decide: that takes approvals/status.
+        _rule(GROUP, ["approvals"], ["create"]),
         _rule("", ["configmaps", "namespaces", "secrets"], _READ),
         _rule("", ["events"], [*_READ, "create", "patch", "update"]),
     ]
@@ -109,6 +119,7 @@ def roles(scheme: Scheme) -> Mapping[str, Rules]:
         "approver": [*view, *_ANSWER],
         "system:discovery": [_paths(_DISCOVERY)],
         "system:public-info-viewer": [_paths(_HEALTH)],
+        "system:mcp": [{"nonResourceURLs": ["/mcp"], "verbs": ["get", "post", "delete"]}],
         "system:monitoring": [_paths(["/metrics", *_HEALTH])],
         "system:basic-user": [
             _rule("authorization.k8s.io", ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], ["create"]),
@@ -133,6 +144,7 @@ BINDINGS: Mapping[str, Sequence[str]] = {
     "cluster-admin": (MASTERS,),
     "system:discovery": (AUTHENTICATED,),
     "system:basic-user": (AUTHENTICATED,),
+    "system:mcp": (AUTHENTICATED,),
     "system:public-info-viewer": (AUTHENTICATED, UNAUTHENTICATED),
     "system:monitoring": ("system:monitoring",),
 }

@@ -2,7 +2,8 @@
 
 All or nothing for what can be checked beforehand: if any file is invalid nothing is sent (`keep_going` sends the valid
 rest). After that a refusal by the server concerns its object alone. Namespaces that a manifest names and nobody declared
-are created. Runs are created suspended unless asked otherwise, because applying a folder must never start paid work.
+are created. What starts work by itself is created suspended unless asked otherwise, because applying a folder must never
+start paid work (`kastra.app.holding`).
 
 Works on any `Client`, so the same code serves the embedded store and a remote server. Read next: `kastra.app.applyset`.
 """
@@ -15,16 +16,16 @@ from typing import Any, Literal
 import anyio
 
 from kastra.api.errors import Conflict, Invalid, NotFound, StatusError
-from kastra.api.meta import DEFAULT_NAMESPACE, GROUP, ObjectRef
+from kastra.api.meta import DEFAULT_NAMESPACE, ObjectRef
 from kastra.api.object import Object
 from kastra.client.interface import Client, WriteOptions
 from kastra.manifest.loader import Loaded, Manifest
 from kastra.manifest.problem import Problem
 
+from .holding import HOLD_MANAGER, held, hold_alone, is_held, nothing_of, starts_work, unheld
 from .validation import Validator, suggest
 
 FIELD_MANAGER = "kastra"
-HOLD_MANAGER = "kastra-hold"
 _AT_ONCE = 64
 """Objects of one rank sent together, so that their commits share a disk write."""
 
@@ -41,7 +42,7 @@ class ApplyOptions:
         dry_run: `client` stops after the checks, `server` lets the server check and stores nothing.
         keep_going: send the valid objects although others are invalid.
         force: take over fields that another manager owns.
-        run: start the Runs among the manifests instead of creating them suspended.
+        run: start the Runs and schedules among the manifests instead of creating them suspended.
         field_manager: under which ownership is recorded.
         labels: added to every object (an apply-set's membership).
     """
@@ -126,6 +127,7 @@ class _Sender:
         self._write = WriteOptions(
             dry_run=self._dry_run, field_manager=options.field_manager, field_validation="Strict"
         )
+        self._hold = WriteOptions(dry_run=self._dry_run, field_manager=HOLD_MANAGER)
         self._missing_namespaces: set[str] = set()
 
     async def create_namespaces(self, manifests: Iterable[Manifest]) -> None:
@@ -214,34 +216,32 @@ class _Sender:
             before = await self._client.get(ref)
         except NotFound:
             before = None
-        if _is_run(body):
-            if not self._options.run:
-                body = await self._held(body, before, options)
-            elif before is not None and before.spec.get("desiredState") == "Suspended":
-                await self._release(body, options)
+        hold = starts_work(body) and not self._options.run
+        if hold:
+            body = await self._held(body, before)
+        elif starts_work(body) and before is not None and is_held(before):
+            await self._release(body)
         after = await self._client.apply(body, options, force=self._options.force)
+        if hold and before is None and not self._dry_run:
+            # What holds the object owns only that, or every later change would be a conflict with it.
+            after = await self._client.apply(hold_alone(body), self._hold)
         if before is None:
             return Applied(ref, "created", after)
         changed = before.data != after.data if self._dry_run else before.resource_version != after.resource_version
         return Applied(ref, "configured" if changed else "unchanged", after)
 
-    async def _held(self, body: dict[str, Any], before: Object | None, options: WriteOptions) -> dict[str, Any]:
-        """The Run without a desired state; on creation, suspended by a manager of its own.
+    async def _held(self, body: dict[str, Any], before: Object | None) -> dict[str, Any]:
+        """The object without a word on whether it is held; on creation, held by a manager of its own.
 
-        Later applies of the same file don't mention the field, so they neither resume nor suspend the Run.
+        Later applies of the same file don't mention it, so they neither release the object nor hold it again.
         """
-        spec = {key: value for key, value in (body.get("spec") or {}).items() if key != "desiredState"}
         if before is None:
-            held = {**body, "spec": {**spec, "desiredState": "Suspended"}}
-            await self._client.apply(held, WriteOptions(dry_run=options.dry_run, field_manager=HOLD_MANAGER))
-        return {**body, "spec": spec}
+            await self._client.apply(held(body), self._hold)
+        return unheld(body)
 
-    async def _release(self, body: dict[str, Any], options: WriteOptions) -> None:
-        """Take back what holds the Run, if it is that which an earlier apply did; who else suspended it isn't overruled."""
-        spec = {key: value for key, value in (body.get("spec") or {}).items() if key != "desiredState"}
-        await self._client.apply(
-            {**body, "spec": spec}, WriteOptions(dry_run=options.dry_run, field_manager=HOLD_MANAGER)
-        )
+    async def _release(self, body: dict[str, Any]) -> None:
+        """Take back what holds the object, if it is that which an earlier apply did; who else suspended it isn't overruled."""
+        await self._client.apply(nothing_of(body), self._hold)
 
     def _refusal(self, manifest: Manifest, error: StatusError) -> Problem:
         resource = self._client.scheme.for_kind(manifest.object["apiVersion"], manifest.object["kind"])
@@ -258,7 +258,3 @@ def _ref(body: Mapping[str, Any]) -> ObjectRef:
     group = body["apiVersion"].rpartition("/")[0]
     kind = f"{body['kind']}.{group}" if group else body["kind"]
     return ObjectRef(kind, body["metadata"].get("name", ""), body["metadata"].get("namespace", ""))
-
-
-def _is_run(body: Mapping[str, Any]) -> bool:
-    return bool(body["kind"] == "Run" and body["apiVersion"].startswith(f"{GROUP}/"))

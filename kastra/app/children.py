@@ -14,6 +14,7 @@ from kastra.client.interface import Client, PatchType, WriteOptions
 from kastra.engine.objects import ChildOutcome, ObjectRef
 from kastra.engine.step import StepError
 
+from .approvals import APPROVAL, create_approval, decided
 from .running import wait_until
 
 DEPTH = "mastra.ai/run-depth"
@@ -33,6 +34,8 @@ class ClientChildren:
         self, kind: str, namespace: str, name: str, spec: Mapping[str, Any], owner: ObjectRef
     ) -> ObjectRef:
         """Create the object, or find it. Raises StepError when it is refused."""
+        if kind == APPROVAL:
+            return await create_approval(self._client, namespace, name, spec, _owner_reference(owner))
         depth = await self._depth(owner) + 1
         if depth > MAX_DEPTH:
             message = (
@@ -61,6 +64,8 @@ class ClientChildren:
 
     async def wait(self, ref: ObjectRef) -> ChildOutcome:
         """Return when the object has ended. Raises StepError when it is gone."""
+        if ref.kind == APPROVAL:
+            return await decided(self._client, ref)
         address = Address(ref.kind, ref.name, ref.namespace)
         try:
             ended = await wait_until(self._client, address, lambda obj: obj.is_condition_true("Complete"))

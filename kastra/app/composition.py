@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,18 +34,25 @@ from kastra.store.encryption import PlainCodec, SecretCodec
 from kastra.store.objects import ObjectStore, open_store
 
 from .admission_plugins import add_hooks
+from .approval_decisions import ApprovalDecisions
 from .pauses import short_pauses
 
 if TYPE_CHECKING:
+    from kastra.agent.doubles import Doubles
+    from kastra.model.catalog import Catalog
     from kastra.netguard import Guard, Policy
     from kastra.runtime.discovery import Discovered
     from kastra.runtime.manager import Manager
+    from kastra.tool.mcp.connections import Connections
 
     from .execution import Execution
+    from .threads import AppMemory
     from .validation import KindValidator
+    from .webhooks import Intake
 
 KEY_NAME = "secret.key"
 _RUNS = f"runs.{GROUP}"
+_THREADS = f"threads.{GROUP}"
 _ADMIN = User("kastra-admin", ("system:masters",))
 # Whatever people may do, controllers and Runs act as themselves.
 _CONTROLLERS = service_account("kube-system", "controllers")
@@ -59,6 +67,8 @@ class Composition:
         manager: None if controllers don't run here.
         execution: None if nothing executes here.
         validators: what kinds' schemas can't say, by (group, kind).
+        intake: takes in events and webhooks; None if nothing executes here.
+        memory: threads; None where the store is only read.
     """
 
     settings: Settings
@@ -70,6 +80,8 @@ class Composition:
     manager: "Manager | None" = None
     execution: "Execution | None" = None
     validators: "Mapping[tuple[str, str], KindValidator]" = field(default_factory=dict)
+    intake: "Intake | None" = None
+    memory: "AppMemory | None" = None
 
 
 @asynccontextmanager
@@ -82,6 +94,8 @@ async def compose(
     path: str | Path | None = None,
     controllers: str = "all",
     intercept: "Callable[[Client], Client] | None" = None,
+    doubles: "Doubles | None" = None,
+    run_clock: Clock | None = None,
 ) -> AsyncIterator[Composition]:
     """Own the store and run everything; stops gracefully in the reverse order.
 
@@ -89,12 +103,15 @@ async def compose(
         controllers: which ones run here: `all`, `builtin`, or `none`, which also executes nothing. Admission is the same.
         path: of the store instead of the settings' own; `:memory:` for none.
         intercept: puts something between controllers and the API, for tests.
+        doubles: stand in for tools and models, for tests.
+        run_clock: the time of Runs, where that is another clock than everything else's, for tests.
 
     Raises:
         Owned: another process has the store.
         DiscoveryError: a controller's module doesn't load.
     """
     from .definitions import outdated
+    from .threads import AppMemory
     from .validation import Remembered
 
     clock = clock or SystemClock()
@@ -111,8 +128,16 @@ async def compose(
         stack.enter_context(short_pauses())
         store = await _open(settings, path, clock, bus)
         stack.push_async_callback(store.aclose)
+        memory = AppMemory(store, run_clock or clock)
+        stack.push_async_callback(memory.threads.aclose)
         # Before definitions are served, so that discovery shows what hangs below their objects.
-        _connect_reads(store, bus if reconcile and execute else None, clock, connectors)
+        _connect_reads(store, bus if reconcile and execute else None, clock, connectors, memory)
+        connectors.register(
+            _THREADS,
+            "clone",
+            lambda request: memory.clone(request, LoopbackClient(parts.api.registry, user=request.user)),
+            verb="create",
+        )
         if reconcile and execute:
 
             def act(name: str, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
@@ -121,7 +146,7 @@ async def compose(
                 assert parts.execution is not None
                 return RunActions(parts.execution.client, parts.execution.pool, clock).connect(name, request)
 
-            for name in ("cancel", "suspend", "resume", "rerun"):
+            for name in ("cancel", "suspend", "resume", "rerun", "signal"):
                 connectors.register(_RUNS, name, partial(act, name), verb="create")
             for plural in ("agents", "networks"):
                 connectors.register(
@@ -137,11 +162,14 @@ async def compose(
         )
         client = LoopbackClient(api.registry, user=_ADMIN)
         await api.definitions.ensure(await outdated(client))
+        api.registry.admission.mutating.append(ApprovalDecisions(clock))
         add_hooks(api.registry.admission)
-        parts = Composition(settings, clock, bus, store, api, client, validators=validators)
+        parts = Composition(settings, clock, bus, store, api, client, validators=validators, memory=memory)
         if reconcile:
             chosen = discovered if controllers == "all" else discovered.builtin(True)
-            manager = parts.manager = await _make_manager(parts, chosen, stack, execute=execute, intercept=intercept)
+            manager = parts.manager = await _make_manager(
+                parts, chosen, stack, execute=execute, intercept=intercept, doubles=doubles, run_clock=run_clock
+            )
             async with anyio.create_task_group() as tasks:
                 await tasks.start(manager.run)
                 # What goes wrong in the caller's block must reach the caller as it is, not in a group.
@@ -174,7 +202,7 @@ async def look(settings: Settings, *, path: str | Path | None = None) -> AsyncIt
         codec=SecretCodec(path.with_name(KEY_NAME)) if exists else PlainCodec(),
     )
     try:
-        _connect_reads(store, None, clock, connectors)
+        _connect_reads(store, None, clock, connectors, None)
         api = await start(store, clock, connectors=connectors, read_only=exists)
         client = LoopbackClient(api.registry, user=_ADMIN)
         if not exists:
@@ -234,9 +262,14 @@ async def _make_manager(
     *,
     execute: bool,
     intercept: "Callable[[Client], Client] | None",
+    doubles: "Doubles | None" = None,
+    run_clock: Clock | None = None,
 ) -> "Manager":
+    from kastra.memory.interface import ThreadDirectory
     from kastra.netguard import Policy
     from kastra.runtime.manager import Manager
+    from kastra.runtime.reconcile import Request
+    from kastra.tool.mcp.connections import Connections
 
     settings = parts.settings
     policy = outbound_policy(settings)
@@ -246,16 +279,65 @@ async def _make_manager(
     manager = Manager(client, parts.bus, parts.clock, grace=settings.grace)
     manager.register_service(Settings, settings)
     manager.register_service(Policy, policy)
+    mcp = await _connections(parts, policy, stack)
+    manager.register_service(Connections, mcp)
+    memory = parts.memory
+    assert memory is not None
+    manager.register_service(type(memory.threads), memory.threads)
+    manager.register_service(ThreadDirectory, memory.objects.directory(client))
+    catalog = await _catalog(parts, policy, stack)
+    manager.register_service(type(catalog), catalog)
     if execute:
+        from kastra.engine.mailroom import Mailroom
         from kastra.engine.pool import Pool
 
         from .execution import start_execution
 
         runs = manager.observed(LoopbackClient(parts.api.registry, user=_RUNS_ACCOUNT))
-        parts.execution = await start_execution(settings, parts.store, runs, parts.bus, parts.clock, policy, stack)
+        parts.execution = await start_execution(
+            settings, parts.store, runs, parts.bus, run_clock or parts.clock, policy, stack, mcp, doubles, memory
+        )
         manager.register_service(Pool, parts.execution.pool)
+        manager.register_service(Mailroom, parts.execution.pool.mailroom)
     manager.use(discovered)
+    memory.threads.news = lambda namespace, name: manager.enqueue("thread", Request(namespace, name), "message")
+    if parts.execution is not None:
+        from kastra.runtime.triggers.starting import Triggers
+
+        from .webhooks import Intake
+
+        mailroom, triggers = parts.execution.pool.mailroom, manager.service(Triggers)
+        parts.intake = Intake(client, mailroom, triggers, manager.recorder, parts.clock)
     return manager
+
+
+async def _catalog(parts: Composition, policy: "Policy", stack: AsyncExitStack) -> "Catalog":
+    """Asks providers for their models, for the controller of ModelProviders."""
+    from kastra.model.catalog import Catalog
+    from kastra.netguard import Guard
+
+    from .secrets import ClientSecrets
+
+    guard = await stack.enter_async_context(Guard(policy))
+    client = LoopbackClient(parts.api.registry, user=_RUNS_ACCOUNT)
+    return Catalog(guard, parts.clock, ClientSecrets(client, parts.settings.project).read)
+
+
+async def _connections(parts: Composition, policy: "Policy", stack: AsyncExitStack) -> "Connections":
+    """To MCP servers, for the controller that looks at them and for Runs; none is open yet."""
+    from kastra.netguard import Guard
+    from kastra.tool.mcp.connections import NEWS, Connections
+
+    from .secrets import ClientSecrets
+
+    guard = await stack.enter_async_context(Guard(policy))
+    secrets = ClientSecrets(LoopbackClient(parts.api.registry, user=_RUNS_ACCOUNT), parts.settings.project)
+    numbers = count(1)
+
+    def tell(namespace: str, name: str) -> None:
+        parts.bus.publish(NEWS, [(next(numbers), (namespace, name))])
+
+    return await stack.enter_async_context(Connections(guard, parts.clock, secrets.read, parts.settings.project, tell))
 
 
 def _outbound(settings: Settings, stack: AsyncExitStack) -> "Callable[[], Guard]":
@@ -283,10 +365,21 @@ def outbound_policy(settings: Settings) -> "Policy":
 def _answer(parts: Composition, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
     assert parts.execution is not None
     assert parts.manager is not None
-    return parts.execution.answer(request, parts.manager.closure)
+    client = LoopbackClient(parts.api.registry, user=request.user)
+    return parts.execution.answer(request, parts.manager.closure, client)
 
 
-def _connect_reads(store: ObjectStore, bus: Bus | None, clock: Clock, connectors: ConnectorRegistry) -> None:
+def _connect_reads(
+    store: ObjectStore, bus: Bus | None, clock: Clock, connectors: ConnectorRegistry, memory: "AppMemory | None"
+) -> None:
+    def remembered(name: str, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
+        from .threads import AppMemory
+
+        return (memory or AppMemory(store, clock)).connect(name, request)
+
+    connectors.register(_THREADS, "messages", partial(remembered, "messages"))
+    connectors.register(_THREADS, "search", partial(remembered, "search"), verb="create")
+
     def connect(name: str, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
         # Imported when somebody asks: most looks at a store ask for none of these.
         from kastra.engine.history import History
@@ -297,5 +390,5 @@ def _connect_reads(store: ObjectStore, bus: Bus | None, clock: Clock, connectors
         history = History(store.query)
         return RunReads(history, RunEvents(history, bus, clock)).connect(name, request)
 
-    for name in ("events", "steps", "history", "log"):
+    for name in ("events", "steps", "history", "log", "definition"):
         connectors.register(_RUNS, name, partial(connect, name), text=name == "log")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -25,6 +25,9 @@ from kastra.sql.driver import MEMORY
 from .composition import Composition, compose
 from .operations import Operations
 from .validation import KindValidator
+
+if TYPE_CHECKING:
+    from kastra.langgraph import KastraSaver
 
 _PAUSE = 1.0
 """Seconds at most that controllers are given after each kind. Nothing depends on their being done."""
@@ -49,6 +52,11 @@ class Kastra(Operations):
         """Committed changes, run events and reconcile outcomes."""
         return self._parts.bus
 
+    @property
+    def recorded(self) -> "Mapping[Path, int]":
+        """How many answers of models this process has written to cassettes, by file."""
+        return {} if self._parts.execution is None else self._parts.execution.cassettes.kept()
+
     def _validators(self) -> Mapping[tuple[str, str], KindValidator]:
         return self._parts.validators
 
@@ -66,6 +74,16 @@ class Kastra(Operations):
             await self._parts.manager.settle()
             return True
         return False
+
+    async def checkpointer(self, **options: Any) -> "KastraSaver":
+        """A LangGraph checkpointer in this store's file, for as long as it is open; needs the extra `langgraph`.
+
+        Args:
+            options: `allow`, `key`, `serde` and `durability` of `kastra.langgraph.KastraSaver`.
+        """
+        from kastra.langgraph import KastraSaver
+
+        return await KastraSaver.on(self._parts.store.writer, str(self.settings.store), **options)
 
     async def reconciles(self) -> AsyncIterator[Mapping[str, Any]]:
         """The reconcile loop, outcome by outcome, from now on."""

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from kastra.agent.assembly import Assembly
+from kastra.agent.doubles import Doubles
 from kastra.agent.runners import generate, runners
 from kastra.agent.services import AgentServices
 from kastra.api.errors import BadRequest
@@ -21,21 +22,27 @@ from kastra.apiserver.subresources import ConnectRequest
 from kastra.bus import Bus
 from kastra.client.interface import Client
 from kastra.clock import Clock
-from kastra.config import Settings
+from kastra.config import DATA_FOLDER, Settings
 from kastra.engine.children import ChildRunRunner
 from kastra.engine.direct import DirectContext
 from kastra.engine.execution import Services
 from kastra.engine.journal import Append
-from kastra.engine.pool import Pool
+from kastra.engine.pool import RENEW_EVERY, Pool
 from kastra.engine.step import StepError
+from kastra.model.cassette import Cassettes
 from kastra.netguard import Guard, Policy
 from kastra.sql.interface import Statement
 from kastra.store.objects import ObjectStore
+from kastra.tool.mcp.connections import Connections
 from kastra.tool.schema import JsonSchema
 
 from .children import ClientChildren
+from .closures import SameClosures
 from .secrets import ClientSecrets
 from .state import StoredState
+from .threads import AppMemory, thread_for
+
+_NEVER = 1e9
 
 Closer = Callable[[Object], Awaitable[Closure]]
 """Builds the closure of an object."""
@@ -45,16 +52,31 @@ class Execution:
     """What executes in this process: `pool` for Runs, `answers` for direct calls."""
 
     def __init__(
-        self, settings: Settings, store: ObjectStore, client: Client, guard: Guard, bus: Bus, clock: Clock
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        client: Client,
+        guard: Guard,
+        bus: Bus,
+        clock: Clock,
+        mcp: Connections | None = None,
+        doubles: Doubles | None = None,
+        memory: AppMemory | None = None,
     ) -> None:
         children = ClientChildren(client)
+        self.cassettes = Cassettes(settings.project, settings.cassettes)
         services = AgentServices(
             guard,
             clock,
             ClientSecrets(client, settings.project),
             folder=settings.project,
+            private=(settings.data.absolute(), settings.project / DATA_FOLDER),
             state=StoredState(store.query, clock),
             children={kind: ChildRunRunner(children, kind) for kind in ("Workflow", "Network")},
+            mcp=mcp,
+            doubles=doubles,
+            cassettes=self.cassettes,
+            memory=None if memory is None else memory.recall,
         )
         self.pool = Pool(
             store.writer,
@@ -64,18 +86,25 @@ class Execution:
             holder=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
             concurrency=settings.concurrent_runs,
             grace=settings.grace,
+            # In virtual time an hour may pass at once, and nobody is there to take anything away.
+            renew_every=RENEW_EVERY if doubles is None else _NEVER,
         )
         self._assembly = Assembly(services)
+        self._closures = SameClosures()
         self._store = store
+        self._memory = memory
         self.client = client
         """With which Runs act."""
 
-    async def answer(self, request: ConnectRequest, close: Closer) -> AsyncIterator[Mapping[str, Any]]:
+    async def answer(
+        self, request: ConnectRequest, close: Closer, client: Client | None = None
+    ) -> AsyncIterator[Mapping[str, Any]]:
         """For the subresource `generate` of Agents and Networks: one record, an answer without a Run.
 
         Args:
-            request: with the body `{input}` or `{messages}`, and maybe `modelSettings`.
+            request: with the body `{input}` or `{messages}`, and maybe `context`, `modelSettings` and `memory`.
             close: builds the closure of the object.
+            client: with the rights of who asks; finds and makes the thread that `memory` names.
 
         Raises:
             BadRequest: the body is wrong, or there is no answer.
@@ -84,10 +113,17 @@ class Execution:
         if "input" not in body and "messages" not in body:
             raise BadRequest("the body needs input or messages")
         value = body["input"] if "input" in body else {"messages": body["messages"]}
-        closure = await close(request.object)
+        if body.get("context") is not None:
+            if "input" in body and not isinstance(value, str):
+                raise BadRequest("context: goes with messages, or with an input that is text")
+            value = {"messages": value if isinstance(value, str) else body["messages"], "context": body["context"]}
+        thread = None
+        if self._memory is not None and body.get("memory") is not None:
+            thread = await thread_for(request, self._memory.objects.directory(client or self.client))
+        closure = self._closures.one(await close(request.object))
         context = DirectContext(commit=self._commit)
         try:
-            yield await generate(self._assembly, closure, value, context, body.get("modelSettings"))
+            yield await generate(self._assembly, closure, value, context, body.get("modelSettings"), thread)
         except StepError as error:
             raise BadRequest(f"{error.type}: {error.message}") from error
 
@@ -103,10 +139,13 @@ async def start_execution(
     clock: Clock,
     policy: Policy,
     stack: AsyncExitStack,
+    mcp: Connections | None = None,
+    doubles: Doubles | None = None,
+    memory: AppMemory | None = None,
 ) -> Execution:
     """Start executing; `stack` stops it gracefully."""
     guard = await stack.enter_async_context(Guard(policy))
-    execution = Execution(settings, store, client, guard, bus, clock)
+    execution = Execution(settings, store, client, guard, bus, clock, mcp, doubles, memory)
     await stack.enter_async_context(execution.pool)
     return execution
 

@@ -4,7 +4,7 @@ Read next: `kastra.app.embedded`, the store in this process, and `kastra.app.rem
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from kastra.api.meta import DEFAULT_NAMESPACE
+from kastra.api.meta import DEFAULT_NAMESPACE, ObjectRef
 from kastra.client.interface import Client, Watch
 from kastra.config import Settings
 from kastra.manifest.loader import Loaded, load
@@ -20,7 +20,9 @@ from kastra.manifest.loader import Loaded, load
 from .applying import ApplyOptions, ApplyReport
 from .applying import apply as apply_manifests
 from .applyset import ApplySet
+from .following import follow_events
 from .running import EventListener, RunFailed, RunResult, create_run, follow_run
+from .streaming import Chunk, stream_run
 from .validation import KindValidator, Validator
 
 
@@ -119,6 +121,50 @@ class Operations(ABC):
         if result.phase != "Succeeded":
             raise RunFailed(result)
         return result
+
+    async def stream(
+        self,
+        target: str,
+        input: Any = None,  # noqa: A002 - the word users expect
+        *,
+        namespace: str = "",
+        name: str = "",
+        spec: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Chunk]:
+        """Run a target and see its answer arrive: `async for chunk in k.stream("agent/helper", "Hello"): ...`.
+
+        The chunks are listed in `kastra.app.streaming`; the last is `finish`, with the output, or `error`. Who stops reading
+        stops nothing: the Run goes on, and can be cancelled as any other.
+
+        Args:
+            target, input, namespace, name, spec: as for `run`.
+
+        Raises:
+            NotFound: there is no such target.
+            ConnectionError: the server could not be reached for 30 seconds.
+        """
+        run = await create_run(self.client, target, input, namespace=namespace or self.namespace, name=name, spec=spec)
+        async for chunk in stream_run(self.client, run):
+            yield chunk
+
+    async def events(
+        self, run: str, since: int | str = 0, *, namespace: str = "", follow: bool = True
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """The events of a Run, until its last one: `async for event in k.events("hello-x7k2p"): ...`.
+
+        Args:
+            run: its name, also as `run/NAME`.
+            since: `seq` of the last event known, or its id; a reader who was interrupted goes on without gap or repetition.
+            namespace: of the Run; by default `self.namespace`.
+            follow: go on with a Run that has not ended; else the events so far.
+
+        Raises:
+            NotFound: there is no such Run.
+            ConnectionError: the server could not be reached for 30 seconds.
+        """
+        ref = ObjectRef("runs", run.rpartition("/")[2], namespace or self.namespace)
+        async for event in follow_events(self.client, ref, since, follow=follow):
+            yield event
 
     def watch(self, kind: str, namespace: str | None = None, **selectors: Any) -> AbstractAsyncContextManager[Watch]:
         """Changes of a kind: `async with k.watch("agents") as events: async for event in events: ...`."""

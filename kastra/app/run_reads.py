@@ -2,6 +2,7 @@
 
     events    what happens, as it happens          steps    a record a step: how each went
     history   the journal, after `since`           log      a line an event, for people
+    definition    what it executes: its target as it was when it started, in normal form
 
 All of it comes from the journal, so it is there as long as the Run is, and goes on where a reader stopped. Read next:
 `kastra.app.streams`, `kastra.engine.steps`.
@@ -10,9 +11,10 @@ All of it comes from the journal, so it is there as long as the Run is, and goes
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from kastra.api.types import Closure, ClosureObject
 from kastra.apiserver.subresources import ConnectRequest
 from kastra.engine.history import History
-from kastra.engine.records import Record
+from kastra.engine.records import Record, decode
 
 from .streams import RunEvents
 
@@ -21,7 +23,7 @@ _MOST_RECORDS = 10_000
 
 
 class RunReads:
-    """The four, over one store.
+    """All of these, over one store.
 
     Args:
         history: reads journals.
@@ -34,9 +36,14 @@ class RunReads:
 
     def connect(self, name: str, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
         """The records of one of them by its name."""
-        return {"events": self._events.connect, "steps": self.steps, "history": self.history, "log": self.log}[name](
-            request
-        )
+        reads = {
+            "events": self._events.connect,
+            "steps": self.steps,
+            "history": self.history,
+            "log": self.log,
+            "definition": self.definition,
+        }
+        return reads[name](request)
 
     async def steps(self, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
         """A record for each step that has begun, as `kastra.engine.steps` makes them."""
@@ -67,6 +74,21 @@ class RunReads:
             if line is not None:
                 yield {"seq": event.get("seq"), "text": line}
 
+    async def definition(self, request: ConnectRequest) -> AsyncIterator[Mapping[str, Any]]:
+        """One record: `{kind, namespace, name, generation, hash, spec, objects}`, the target of the Run as it is pinned.
+
+        `spec` is the normal form that the engine compiles; `objects` are `{kind, namespace, name, generation}` of everything it
+        resolved. None for a Run that has not begun.
+        """
+        row = await self._history.run(request.object.uid)
+        if row is None:
+            return
+        [started, *_] = await self._history.records(row.id, 0, 1)
+        closure: Closure = decode(await self._history.blob(started.body["closure"]))
+        root = closure["objects"][closure["root"]]
+        objects = [_named(obj) for obj in closure["objects"].values()]
+        yield {**_named(root), "hash": closure.get("hash", ""), "spec": root["spec"], "objects": objects}
+
     async def _records(self, uid: str, after: int) -> AsyncIterator[Record]:
         row = await self._history.run(uid)
         while row is not None:
@@ -78,8 +100,19 @@ class RunReads:
                 return
 
 
+def _named(obj: ClosureObject) -> dict[str, Any]:
+    return {
+        "kind": obj["kind"],
+        "namespace": obj["namespace"],
+        "name": obj["name"],
+        "generation": obj["generation"],
+    }
+
+
 def _shown(record: Record) -> dict[str, Any]:
     plain = record.plain()
-    if record.body.get("sensitive"):
-        plain["body"] = {key: value for key, value in record.body.items() if key != "output"}
+    # What a compensation will see may come from steps that are sensitive although this one isn't.
+    hidden = {"output", "value", "event", "data", "compensate"} if record.body.get("sensitive") else {"compensate"}
+    if hidden & record.body.keys():
+        plain["body"] = {key: value for key, value in record.body.items() if key not in hidden}
     return plain

@@ -9,12 +9,13 @@ from typing import Any
 
 import anyio
 
-from kastra.api.errors import BadRequest, Expired, NotFound
-from kastra.api.meta import API_VERSION, DEFAULT_NAMESPACE, ObjectRef
+from kastra.api.errors import AlreadyExists, BadRequest, Expired, NotFound
+from kastra.api.meta import API_VERSION, DEFAULT_NAMESPACE, GROUP, ObjectRef
 from kastra.api.object import Object
 from kastra.client.interface import Client, WriteOptions
 
 from .applying import FIELD_MANAGER
+from .following import follow_events
 
 TARGET_KINDS = ("Workflow", "Network", "Agent", "Tool")
 
@@ -112,8 +113,45 @@ async def create_run(
     return await client.create(body, WriteOptions(field_manager=FIELD_MANAGER, field_validation="Strict"))
 
 
-async def follow_run(client: Client, run: Object, on_event: EventListener | None = None) -> RunResult:
+async def own_thread(client: Client, target: str, namespace: str, name: str, resource: str) -> None:
+    """Let a thread belong to a resource: make it for the agent `target`, or find it as that resource's.
+
+    Raises:
+        BadRequest: `target` is no agent, or the thread belongs to another resource.
+    """
+    kind, _, agent = target.partition("/")
+    if client.scheme.find(kind).kind != "Agent":
+        raise BadRequest(f"{target} goes on with no thread; an Agent does")
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": "Thread",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"agentRef": {"name": agent}, "resourceId": resource},
+    }
+    try:
+        thread = await client.create(body, WriteOptions(field_manager=FIELD_MANAGER, field_validation="Strict"))
+    except AlreadyExists:
+        thread = await client.get(ObjectRef(f"Thread.{GROUP}", name, namespace))
+    if thread.spec.get("resourceId") != resource:
+        raise BadRequest(f"thread {namespace}/{name} belongs to another resource than {resource[:100]!r}")
+
+
+def has_ended(run: Object) -> bool:
+    """Whether a Run will do nothing more."""
+    return run.is_condition_true("Complete")
+
+
+async def follow_run(
+    client: Client,
+    run: Object,
+    on_event: EventListener | None = None,
+    *,
+    until: Callable[[Object], bool] = has_ended,
+) -> RunResult:
     """Wait until the Run has ended, handing each of its events to `on_event` on the way.
+
+    Args:
+        until: when to stop, if not at its end; the result then has the phase in which it is.
 
     Raises:
         NotFound: the Run was deleted meanwhile.
@@ -122,15 +160,15 @@ async def follow_run(client: Client, run: Object, on_event: EventListener | None
     ended = run
 
     async def listen(listener: EventListener) -> None:
-        async for event in client.connect(run.ref, "events"):
+        async for event in follow_events(client, run.ref):
             listener(event)
         listened.set()
 
     async with anyio.create_task_group() as group:
         if on_event is not None:
             group.start_soon(listen, on_event)
-        ended = await wait_until(client, run.ref, lambda obj: obj.is_condition_true("Complete"))
-        if on_event is not None:
+        ended = await wait_until(client, run.ref, until)
+        if on_event is not None and has_ended(ended):
             # The stream ends by itself after the Run's last event, which the status may have overtaken.
             with anyio.move_on_after(_LAST_EVENT):
                 await listened.wait()

@@ -40,6 +40,7 @@ from .access import ADMIN, UserFile, administrator, write_kubeconfig
 from .certificates import certificates, client_authorities, given_certificates, signing_key
 from .composition import Composition, compose, outbound_policy
 from .identity import openid
+from .mcp.endpoint import MCPEndpoint
 from .peers import PeerProtocol
 from .slow_clients import PatientProtocol, notice_dead_peers
 
@@ -154,7 +155,11 @@ async def serving(
         secure_socket = sockets.enter_context(_bind(listen, "--listen"))
         insecure_socket = sockets.enter_context(_bind(insecure, "--insecure-http")) if insecure is not None else None
         composed = compose(settings, controllers=settings.serve_controllers)
-        async with composed as parts, openid(settings, outbound_policy(settings), parts.clock) as provider:
+        async with (
+            composed as parts,
+            openid(settings, outbound_policy(settings), parts.clock) as provider,
+            mcp_endpoint(settings, parts.api.registry, parts.clock) as mcp,
+        ):
             given = settings.tls_cert or settings.tls_key
             files = (
                 given_certificates(settings.data, settings.tls_cert, settings.tls_key)
@@ -167,7 +172,11 @@ async def serving(
             authenticator = await _guard(registry, settings.data, parts.clock, provider)
             metrics = parts.manager.metrics if parts.manager is not None else None
             limits = limits or Limits(watches_per_user=settings.watches_per_user)
-            applications = [Application(registry, authenticator, limits=limits, metrics=metrics)]
+            mounts = {"mcp": mcp.serve}
+            inlets = parts.intake.inlets if parts.intake is not None else None
+            applications = [
+                Application(registry, authenticator, limits=limits, metrics=metrics, inlets=inlets, mounts=mounts)
+            ]
             tls = {
                 "ssl_certfile": files.certificate,
                 "ssl_keyfile": files.key,
@@ -178,7 +187,15 @@ async def serving(
             }
             servers = [(_server(applications[0], settings, **tls), secure_socket)]
             if insecure_socket is not None:
-                open_to_all = Application(registry, Anybody(ADMIN), limits=limits, metrics=metrics, local=True)
+                open_to_all = Application(
+                    registry,
+                    Anybody(ADMIN),
+                    limits=limits,
+                    metrics=metrics,
+                    inlets=inlets,
+                    local=True,
+                    mounts=mounts,
+                )
                 applications.append(open_to_all)
                 servers.append((_server(open_to_all, settings), insecure_socket))
             url = _url("https", listen, secure_socket)
@@ -193,10 +210,16 @@ async def serving(
                     yield Serving(url, plain, kubeconfig, parts)
                 finally:
                     remove_endpoint(settings.store)
+                    mcp.stop()
                     for application in applications:
                         application.stop()
                     for server, _ in servers:
                         server.should_exit = True
+
+
+def mcp_endpoint(settings: Settings, registry: Registry, clock: Clock) -> MCPEndpoint:
+    """What serves MCP clients at `/mcp`."""
+    return MCPEndpoint(registry, ADMIN, clock, origins=settings.mcp_allowed_origins, sessions=settings.mcp_sessions)
 
 
 async def _guard(registry: Registry, data: Path, clock: Clock, provider: OIDCTokens | None) -> Authenticator:

@@ -25,6 +25,8 @@ from .position import NOWHERE, Mark, Positions, parse_path
 from .problem import Problem
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+_TESTS = ".test.yaml"
+"""How names of test files end, which stand among manifests and are none."""
 _ORDER = {
     kind: rank
     for rank, kinds in enumerate(
@@ -157,6 +159,7 @@ def _files(loaded: Loaded, path: str) -> Sequence[Path]:
             file
             for file in sorted(place.rglob("*"))
             if file.suffix in _SUFFIXES
+            and not file.name.endswith(_TESTS)
             and file.is_file()
             and not any(part.startswith(".") for part in file.relative_to(place).parts)
         ]

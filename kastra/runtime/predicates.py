@@ -14,6 +14,9 @@ Predicate = Callable[[Object | None, Object | None], bool]
 
 _METADATA = ("deletionTimestamp", "finalizers", "labels", "annotations", "ownerReferences")
 
+_OFFERED = ("schemaHash", "quarantinedCount")
+"""What the status of a Tool or an MCPServer says of what can be called."""
+
 
 def always(old: Object | None, new: Object | None) -> bool:
     """Every change matters."""
@@ -34,8 +37,10 @@ def changed_besides_status(old: Object | None, new: Object | None) -> bool:
 
 
 def ready_changed(old: Object | None, new: Object | None) -> bool:
-    """The Ready condition has another status or reason, or the wish to delete came up."""
+    """The Ready condition has another status or reason, what can be called is another, or the wish to delete came up."""
     if old is None or new is None or old.deleting != new.deleting:
+        return True
+    if any(old.status.get(key) != new.status.get(key) for key in _OFFERED):
         return True
     before, after = old.condition("Ready") or {}, new.condition("Ready") or {}
     return any(before.get(key) != after.get(key) for key in ("status", "reason"))

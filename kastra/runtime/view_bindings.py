@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictStr, model_valida
 
 from kastra.api.types import Reference
 
+from .view_builtin import BuiltinUse
 from .view_errors import forbidden, invalid, shape_error, unsupported
 from .view_types import Closed, Ref, short_name, split_plural
 
@@ -26,8 +27,8 @@ class McpBinding(Closed):
 class ToolBinding(Closed):
     """One tool of an agent: which, under what name, with which arguments fixed.
 
-    Written as a name, as `{name, refName}`, or with exactly one of `toolRef`, `agentRef`, `workflowRef` and `mcp`; only a
-    `name` means the Tool of that name.
+    Written as a name, as `{name, refName}`, or with exactly one of `toolRef`, `agentRef`, `workflowRef`, `mcp` and `builtin`;
+    only a `name` means the Tool of that name.
     """
 
     name: StrictStr = Field(min_length=1)
@@ -38,6 +39,7 @@ class ToolBinding(Closed):
     agent_ref: Ref | None = None
     workflow_ref: Ref | None = None
     mcp: McpBinding | None = None
+    builtin: BuiltinUse | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -47,7 +49,7 @@ class ToolBinding(Closed):
         if not isinstance(data, Mapping):
             return data
         shaped = dict(data)
-        bodies = [key for key in ("refName", "toolRef", "agentRef", "workflowRef", "mcp") if key in shaped]
+        bodies = [key for key in ("refName", "toolRef", "agentRef", "workflowRef", "mcp", "builtin") if key in shaped]
         if len(bodies) > 1:
             raise shape_error(forbidden(f"{bodies[0]} is already given", bodies[1]))
         if not bodies and isinstance(shaped.get("name"), str):
@@ -67,7 +69,8 @@ class ToolBinding(Closed):
             target = body.get("server") if bodies[0] == "mcp" and isinstance(body, Mapping) else body
             text = target.get("name") if isinstance(target, Mapping) else target
             if isinstance(text, str):
-                shaped["name"] = short_name(text)
+                # Models know no dots in the names of tools.
+                shaped["name"] = text.replace(".", "_") if bodies[0] == "builtin" else short_name(text)
         return shaped
 
     def reference(self, path: str) -> Reference:

@@ -299,8 +299,8 @@ class WorkingMemory(Closed):
 class MessageRange(Closed):
     """How many messages around a recalled one come with it."""
 
-    before: StrictInt = Field(default=0, ge=0)
-    after: StrictInt = Field(default=0, ge=0)
+    before: StrictInt = Field(default=0, ge=0, le=100)
+    after: StrictInt = Field(default=0, ge=0, le=100)
 
     @model_validator(mode="before")
     @classmethod
@@ -312,9 +312,18 @@ class SemanticRecall(Closed):
     """Earlier messages found by meaning."""
 
     enabled: StrictBool = True
-    top_k: StrictInt | None = Field(default=None, ge=1)
+    top_k: StrictInt | None = Field(default=None, ge=1, le=100)
     message_range: MessageRange | None = None
     scope: Literal["thread", "resource"] | None = None
+    embedder: ModelChoice | None = None
+    model_ref: Ref | None = None
+
+
+class MessageHistory(Closed):
+    """How many tokens of earlier messages are sent, and how many more are left out when that is too much."""
+
+    max_tokens: StrictInt | None = Field(default=None, ge=1)
+    at_max_remove_tokens: StrictInt | None = Field(default=None, ge=0)
 
 
 def _switch(value: Any) -> Any:
@@ -328,6 +337,7 @@ class Memory(Closed):
     type: StrictStr | None = None
     ref: Ref | None = None
     last_messages: StrictInt | None = Field(default=None, ge=0)
+    message_history: MessageHistory | None = None
     semantic_recall: Annotated[SemanticRecall | None, BeforeValidator(_switch)] = None
     working_memory: Annotated[WorkingMemory | None, BeforeValidator(_switch)] = None
     ttl: Duration | None = None

@@ -240,10 +240,10 @@ async def test_instructions_from_a_config_map_need_its_key(env: ControlPlane) ->
 
 
 async def test_fields_without_effect_are_named_until_they_are_gone(env: ControlPlane) -> None:
-    await apply(env, agent("a", memory=True, approval={"policy": "x"}, scaling={"maxReplicas": 2}))
+    await apply(env, agent("a", memory={"type": "redis"}, approval={"policy": "x"}, scaling={"maxReplicas": 2}))
     found = await said(env, "Agent", "a", "UnsupportedFeatures")
     assert found.status == "True"
-    for field in ("spec.memory", "spec.approval.policy", "spec.scaling"):
+    for field in ("spec.memory.type", "spec.approval.policy", "spec.scaling"):
         assert field in found.message
     assert await ready(env, "Agent", "a") == ("True", "Resolved")
     await apply(env, agent("a"))

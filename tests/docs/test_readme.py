@@ -46,6 +46,10 @@ def test_the_demo_leaves_nothing_behind(clone: Project) -> None:
 
 def test_the_demo_fails_when_something_is_not_ready(clone: Project) -> None:
     (clone.folder / "manifests" / "recipes" / "tool.yaml").unlink()
+    demo = clone.folder / "manifests" / "demo.sh"
+    demo.write_text(
+        demo.read_text().replace("kastra apply -f manifests --wait", "kastra apply -f manifests --wait --timeout 3s")
+    )
     done = clone.shell("KASTRA_LOG_LEVEL=error sh manifests/demo.sh 2>&1")
     assert done.returncode == 1
     assert 'no Tool "recipe-finder" in namespace "cooking"' in done.stdout

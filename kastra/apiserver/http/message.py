@@ -151,6 +151,7 @@ class Response:
         headers: beside Content-Type, Content-Length and Audit-Id.
         seconds: after which a stream is ended; None for never.
         cache: the header Cache-Control.
+        application: answers in the place of all that, and reads the request's body itself.
     """
 
     status: int = 200
@@ -161,6 +162,7 @@ class Response:
     headers: Sequence[tuple[bytes, bytes]] = field(default=())
     seconds: float | None = None
     cache: bytes = b"no-cache, private"
+    application: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
 
 
 def _parsed(query: str) -> Mapping[str, str]:

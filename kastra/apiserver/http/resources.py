@@ -2,7 +2,8 @@
 
     collection    GET list, GET ?watch, POST create, DELETE deletecollection
     object        GET get, PUT update, PATCH patch or apply, DELETE delete
-    subresource   status and scale: GET, PUT, PATCH; finalize: PUT; others: GET or POST, a stream of JSON lines
+    subresource   status and scale: GET, PUT, PATCH; finalize: PUT; others: GET or POST, a stream of JSON lines or, for reads,
+                  of Server-Sent Events
 
 The semantics are the registry's. Source: apiserver/pkg/endpoints/handlers. Read next: `kastra.apiserver.registry`.
 """
@@ -28,6 +29,7 @@ from .errors import method_not_allowed
 from .message import Request, Response
 from .negotiation import negotiate
 from .routing import Route
+from .sse import EVENT_STREAM, event_stream, position_of, wants_events
 from .streams import Streams
 from .watch import error_line, watch_response
 
@@ -234,16 +236,18 @@ class Resources:
         body: Mapping[str, Any] | None = None
         if connector.verb == "create":
             body = await bodies.read_json(request)
-        elif "follow" in request.query:
-            body = {"follow": request.flag("follow")}
+        since, part = position_of(request)
         if connector.verb == "get":
             self._streams.check(request.user)
-        since = request.number("since") if "since" in request.query else None
+            body = {"follow": request.flag("follow")} if "follow" in request.query else {}
+            body = {**body, "part": part} if part else body or None
         records = await self._registry.connect(
             route.resource, route.namespace, route.name, route.subresource, request.user, body, since
         )
         # What an action refuses should be an answer; a stream of events may be quiet for long, so it begins at once.
         at_once = connector.verb == "get"
+        if at_once and wants_events(request):
+            return Response(stream=event_stream(records, self._registry.clock), content_type=EVENT_STREAM)
         if connector.text and request.headers.get(b"accept", b"*/*").strip() != b"application/json":
             return Response(stream=_lines(records, _text, at_once=at_once), content_type=b"text/plain; charset=utf-8")
         return Response(stream=_lines(records, orjson.dumps, at_once=at_once))

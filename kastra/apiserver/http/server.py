@@ -9,14 +9,16 @@ Source: the ASGI HTTP specification. Read next: `kastra.apiserver.http.routing`,
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 import anyio
 import orjson
 
-from kastra.api.errors import StatusError
+from kastra.api.errors import ServiceUnavailable, StatusError
 from kastra.apiserver.authentication import Authenticator
 from kastra.apiserver.authorization import Access, require
+from kastra.apiserver.call import User
 from kastra.apiserver.filters import Filters, Limits, internal_error
 from kastra.apiserver.registry import Registry
 from kastra.telemetry import CONTENT_TYPE, Metrics
@@ -24,6 +26,7 @@ from kastra.telemetry import CONTENT_TYPE, Metrics
 from .discovery import Discovery
 from .errors import error_response, method_not_allowed, unknown_path
 from .health import HEALTH, health, version
+from .inlets import Inlets, is_inlet, serve
 from .message import Disconnected, Receive, Request, Response, Scope, Send
 from .negotiation import negotiate
 from .openapi import OpenAPI
@@ -33,14 +36,19 @@ from .streams import Streams
 
 _log = logging.getLogger("kastra.apiserver")
 _LONGEST_WARNINGS = 4096
+Mounted = Callable[[Scope, Receive, Send], Awaitable[None]]
+Mount = Callable[[User], Mounted]
+"""From who is calling to what answers them."""
 
 
 class Application:
     """The API of one registry over HTTP.
 
     Args:
+        inlets: take in CloudEvents and webhooks; None for no such paths.
         local: serve programs of this machine only (see `kastra.apiserver.filters`).
         metrics: shown at `/metrics`; None for a set of its own.
+        mounts: by the one segment of a path, what else is served there, to whoever passes the filters.
     """
 
     def __init__(
@@ -50,12 +58,15 @@ class Application:
         *,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
+        inlets: Inlets | None = None,
         local: bool = False,
+        mounts: Mapping[str, Mount] | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
         self._requests = self._metrics.counter(
             "kastra_apiserver_requests_total", "Requests by verb and status code.", ("verb", "code")
         )
+        self._inlets = inlets
         self._router = Router(registry.scheme)
         limits = limits or Limits()
         self._counts = Streams(limits.watches_per_user)
@@ -66,6 +77,7 @@ class Application:
         self._filters = Filters(
             self._route, authenticator, registry.clock, limits, authorizer=registry.authorizer, local=local
         )
+        self._mounts = mounts or {}
         self._streams: set[anyio.CancelScope] = set()
         self._stopping = False
 
@@ -83,7 +95,10 @@ class Application:
         except Disconnected:
             return
         self._requests.inc(request.verb or request.method.lower(), str(response.status))
-        if response.stream is None:
+        if response.application is not None:
+            with self._counts.counted(request.user):
+                await self._hand_over(response.application, scope, receive, send)
+        elif response.stream is None:
             await _send(send, response, request.id)
         else:
             with self._counts.counted(request.user):
@@ -99,12 +114,16 @@ class Application:
 
     async def _route(self, request: Request) -> Response:
         parts = request.segments
+        if self._inlets is not None and is_inlet(parts):
+            return await serve(self._inlets, request, self._authorizer)
         if not _is_resource(parts) and not (parts and parts[0] in HEALTH):
             verb = request.verb = request.method.lower()
             require(self._authorizer, request.user, Access(verb, path=request.path))
         if not parts:
             return self._get(request, Response(body=orjson.dumps({"paths": self._discovery.paths()})))
         head = parts[0]
+        if len(parts) == 1 and head in self._mounts:
+            return Response(application=self._mounts[head](request.user))
         if head in ("api", "apis"):
             if len(parts) <= (2 if head == "api" else 3):
                 found = self._discovery.find(parts, request.headers.get(b"accept", b""))
@@ -132,6 +151,30 @@ class Application:
         if request.segments and request.segments[0] == "version":
             negotiate(request.headers.get(b"accept", b""), tables=False)
         return found
+
+    async def _hand_over(self, application: Mounted, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let another application answer, until it has or everything stops: then its client sees a clean end."""
+        begun = ended = False
+
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun, ended
+            begun = begun or message["type"] == "http.response.start"
+            ended = ended or (message["type"] == "http.response.body" and not message.get("more_body"))
+            await send(message)
+
+        cancel = anyio.CancelScope()
+        self._streams.add(cancel)
+        if self._stopping:
+            cancel.cancel()
+        try:
+            with cancel:
+                await application(scope, receive, noting)
+        finally:
+            self._streams.discard(cancel)
+        if not begun:
+            await _send(send, error_response(ServiceUnavailable("the server is going away")), "")
+        elif not ended:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     # Streams
 

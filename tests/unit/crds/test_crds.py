@@ -24,6 +24,8 @@ SHORT_NAMES = {
     "systems": "sys",
     "models": "mdl",
     "modelproviders": "mp",
+    "mcpservers": "mcp",
+    "approvals": "apv",
     "runs": "run",
 }
 COLUMNS = {
@@ -35,6 +37,8 @@ COLUMNS = {
     "systems": ["READY", "AGE"],
     "models": ["PROVIDER", "MODEL", "READY", "AGE"],
     "modelproviders": ["TYPE", "MODELS", "READY", "AGE"],
+    "mcpservers": ["TRANSPORT", "TOOLS", "READY", "AGE"],
+    "approvals": ["RUN", "TOOL", "DECISION", "BY", "AGE"],
     "runs": ["TARGET", "STATUS", "COST", "DURATION", "AGE"],
 }
 CLUSTER_WIDE = {"reconcilers"}
@@ -116,7 +120,7 @@ def test_the_columns_of_get_are_those_of_the_kind(plural: str, names: list[str])
 def test_a_column_shows_a_field_that_the_schema_has(plural: str) -> None:
     known = {path for path, _ in nodes(schema(plural), "")}
     for column in version(plural)["additionalPrinterColumns"]:
-        path = column["jsonPath"].partition("[?")[0]
+        path = column["jsonPath"].partition("[?")[0].replace("[0]", "[]")
         assert path.startswith(".metadata.") or path in known, column
 
 
@@ -199,7 +203,7 @@ def test_a_tool_with_two_bodies_is_refused_by_the_schema() -> None:
     spec = {"python": {"entrypoint": "a:b"}, "process": {"command": ["cat"]}}
     tool = {"apiVersion": "mastra.ai/v1", "kind": "Tool", "metadata": {"name": "x"}, "spec": spec}
     (cause,) = compile_schema(schema("tools")).admit(tool).causes
-    assert "exactly one of python, http, mcp, process, agent and workflow" in cause.message
+    assert "exactly one of python, http, mcp, process, builtin, agent and workflow" in cause.message
 
 
 def test_a_secret_value_has_exactly_one_source() -> None:
