@@ -4,12 +4,13 @@
     python docs/generate.py --check    say which are stale, and exit 1 if any is
 
 A page holds `<!-- generated: NAME [ARGUMENT] -->` and, below, `<!-- end of generated -->`; what stands between is replaced.
-Sources: the CRDs in `crds/`, `kastra.config.Settings`, the command line, the metrics registry, `docs/benchmarks.txt` (what
+Sources: the CRDs in `crds/`, `kastra.config.Settings`, the command line, the metrics registry, docstrings, `docs/benchmarks.txt` (what
 `make bench` printed), and the cases in `tests/conformance`. `tests/docs/test_generated.py` runs the check.
 """
 
 import ast
 import asyncio
+import importlib
 import inspect
 import re
 import sys
@@ -198,6 +199,69 @@ def _options(command: Any, title: str = "") -> str:
     return f"### {title}\n\n{table}" if title else table
 
 
+def python_names(module: str) -> str:
+    """The public names of a module with what their docstrings say."""
+    found = importlib.import_module(module)
+    public = sorted((name for name in found.__all__ if not name.startswith("_")), key=str.lower)
+    return "\n\n".join(_documented(name, getattr(found, name)) for name in public)
+
+
+def _documented(name: str, thing: Any) -> str:
+    parts = [f"### {name}", f"```text\n{name}{_signature(thing)}\n```", _markdown(inspect.getdoc(thing) or "")]
+    if inspect.isclass(thing):
+        own = [base for base in thing.__mro__ if base.__module__.partition(".")[0] == "kastra"]
+        members = {key: value for base in reversed(own) for key, value in vars(base).items() if not key.startswith("_")}
+        rows = []
+        for key, value in members.items():
+            value = inspect.unwrap(value.__func__) if isinstance(value, (classmethod, staticmethod)) else value
+            text = inspect.getdoc(value) if inspect.isfunction(value) or isinstance(value, property) else None
+            if text:
+                call = f"{key}{_signature(value)}" if inspect.isfunction(value) else key
+                first = text.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+                rows.append((f"`{call}`".replace("|", "\\|"), first))
+        parts += [_table(("Member", "What it does"), rows)] if rows else []
+    return "\n\n".join(part for part in parts if part)
+
+
+def _signature(thing: Any) -> str:
+    """The names of what is given; types are in the source, and in the editor."""
+    try:
+        parameters = inspect.signature(thing).parameters.values()
+    except (TypeError, ValueError):
+        return "()"
+    bare = [
+        parameter.replace(
+            annotation=inspect.Parameter.empty,
+            # What has no short text of its own: a function, a factory.
+            default=...
+            if "<" in repr(parameter.default) and parameter.default is not parameter.empty
+            else parameter.default,
+        )
+        for parameter in parameters
+        if parameter.name != "self" and not parameter.name.startswith("_")
+    ]
+    return str(inspect.Signature(bare)).replace("Ellipsis", "...")
+
+
+def _markdown(doc: str) -> str:
+    """A docstring, with its sections as lists."""
+    lines: list[str] = []
+    section = False
+    for line in doc.splitlines():
+        if line in ("Args:", "Attributes:", "Raises:", "Returns:"):
+            section = True
+            lines.append(f"**{line[:-1]}**\n")
+        elif section and re.match(r"    \S", line):
+            name, colon, rest = line.strip().partition(": ")
+            lines.append(f"- `{name}`: {rest}" if colon else f"- {line.strip()}")
+        elif section and line.startswith("     "):
+            lines[-1] += f" {line.strip()}"
+        else:
+            section = section and not line.strip()
+            lines.append(f"```text\n{line.strip()}\n```" if line.startswith("    ") else line)
+    return "\n".join(lines).replace("```\n```text\n", "").strip()
+
+
 def metrics() -> str:
     """Every metric, asked of a control plane that has them all."""
     rows = asyncio.run(_catalogue())
@@ -338,6 +402,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "settings": settings,
     "verbs": verbs,
     "metrics": metrics,
+    "python-names": python_names,
     "failpoints": failpoints,
     "benchmarks": benchmarks,
     "builtin-count": builtin_count,
