@@ -51,6 +51,10 @@ async def answer(
             if key is not None and "data" not in body and key not in holds.keys:
                 raise BadRequest("data: an object is needed, the answer to the step that waits")
             to = key if key is not None else holds.keys[0] if holds.keys else ""
+            if not to or to in holds.coming:
+                # What it asks is known in a moment, and an answer is looked at before it is sent.
+                await clock.sleep(_PAUSE)
+                continue
             problems = holds.problems(to, data)
             if problems:
                 raise invalid("Run", GROUP, run.name, [_cause(problem) for problem in problems])

@@ -61,12 +61,17 @@ class Holds:
     def __init__(self, execution: "Execution") -> None:
         self._execution = execution
         self._open: dict[str, _Hold] = {}
-        self._early: dict[str, Mail] = {}
+        self._early: dict[str, list[Mail]] = {}
 
     @property
     def keys(self) -> list[str]:
         """Where something is held, in the order in which it began."""
         return list(self._open)
+
+    @property
+    def coming(self) -> list[str]:
+        """Where something was held before a crash, and will be again as soon as the Run is there."""
+        return [key for key in self._execution.past.held if key not in self._open]
 
     def problems(self, key: str, data: Any) -> list[str] | None:
         """What is wrong with `data` as the answer of the hold at `key`; None if nothing is held there."""
@@ -94,15 +99,16 @@ class Holds:
         if due is None and question.seconds is not None:
             due = journal.now() + int(question.seconds * 1000)
             journal.add(RecordType.TIMER_SET, key, body={"due": due})
-        early = self._early.pop(key, None)
-        refused = early is not None and bool(self._check(question, early.body.get("data")))
+        early = self._early.pop(key, [])
+        refused = [mail for mail in early if self._check(question, mail.body.get("data"))]
         if past.held.pop(key, None) is None or refused:
             body = {"reason": question.reason, **question.shown, **({} if due is None else {"until": due})}
-            writes = (early.consume(journal.last_seq + 1),) if refused and early is not None else ()
+            writes = tuple(mail.consume(journal.last_seq + 1) for mail in refused)
             journal.add(RecordType.SUSPENDED, key, body=body, writes=writes)
         hold = self._open[key] = _Hold(question)
-        if early is not None and not refused:
-            self.answer(key, early)
+        for mail in early:
+            if mail not in refused:
+                self.answer(key, mail)
         try:
             async with execution.waiting(key, due):
                 await self._answered(hold, key, due)
@@ -142,7 +148,7 @@ class Holds:
             (key,) = waiting
         hold = self._open.get(key)
         if hold is None:
-            self._early[key] = mail
+            self._early.setdefault(key, []).append(mail)
             return True
         data = mail.body.get("data")
         if hold.closed or hold.answer is not _UNANSWERED or self._check(hold.question, data):

@@ -18,14 +18,14 @@ from .paths import NotAPath, Scope, literal, to_cel
 
 _TAG = re.compile(
     r"(?P<new>\$\{\{.*?\}\})|\{\{\{?(?P<mustache>[^{}]*)\}\}\}?|\$\{(?P<dollar>[^{}]*)\}"
-    r"|(?<![\w$\\])\$(?P<var>[A-Za-z_]\w*(?:\.\w[\w-]*)*)",
+    r"|(?<![\w$\\}])\$(?P<var>[A-Za-z_]\w*(?:\.\w[\w-]*)*)",
     re.DOTALL,
 )
 _TAIL = re.compile(_TAG.pattern.replace(r"(?P<new>\$\{\{.*?\}\})", r"(?P<new>(?!))"), re.DOTALL)
 _MAX_DEPTH = 8
 _MAX_EXPRESSIONS = 500
 _SOLE = re.compile(r"\s*(?:\{\{([^{}#/]*)\}\}|\$\{([^{}]*)\}|\$([A-Za-z_]\w*(?:\.\w[\w-]*)*))\s*")
-_OLD = re.compile(r"\{\{|\$\{|(?<![\w$\\])\$[A-Za-z_]")
+_OLD = re.compile(r"\{\{|\$\{|(?<![\w$\\}])\$[A-Za-z_]")
 
 
 @dataclass(slots=True)

@@ -148,6 +148,22 @@ async def test_an_answer_that_comes_early_is_kept_unless_it_is_wrong() -> None:
         assert (await e.ended(bad)).output == {"n": 2}
 
 
+async def test_of_several_early_answers_the_first_that_is_right_counts() -> None:
+    gate = anyio.Event()
+
+    async def slow(value: Any, effect: Any) -> Any:
+        await gate.wait()
+        return value
+
+    async with engine({"slow": slow}, validate=positive) as e:
+        uid = e.submit({"steps": [tool("slow"), suspend(resumeSchema={"x": 1})]})
+        await e.settle()
+        for number in (0, 7, -1, 8):
+            assert await e.pool.resume(uid, key="hold", data={"n": number})
+        gate.set()
+        assert (await e.ended(uid)).output == {"n": 7}
+
+
 # --- approve -----------------------------------------------------------------------------------------------------
 
 
