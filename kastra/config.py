@@ -39,6 +39,7 @@ class Settings:
         default_model: `provider/name` used by Agents that nothing else gives a model; empty for none.
         cassettes: what every model does with its cassette, whatever its Model says: `record`, `replay`, `auto` or `off`; empty
             for what its Model says.
+        vectors: which index searches the vectors of messages: `builtin`, or the name of one that an installed package adds.
         lock_timeout: seconds to wait for another process to let go of the store.
         grace: seconds that running steps get to finish when the process is asked to stop.
         allow_private_hosts: host names and networks that outbound calls may reach although they are private.
@@ -70,6 +71,7 @@ class Settings:
     concurrent_runs: int = 64
     default_model: str = ""
     cassettes: str = ""
+    vectors: str = "builtin"
     lock_timeout: float = 10.0
     grace: float = 10.0
     allow_private_hosts: tuple[str, ...] = ()

@@ -4,6 +4,7 @@
     kastra.models        a provider type of models, by its ModelFactory     `kastra.model.providers`
     kastra.tools         a Python function for Tools (spec.python.plugin)   `kastra.tool.python`
     kastra.admission     a hook that judges or changes what is written      `kastra.app.admission_plugins`
+    kastra.vectors       an index of vectors, by its factory                `kastra.memory.backends`
     kastra.commands      a verb of the command line, as a click.Command     `kastra.cli.main`
 
 A plugin that doesn't load is somebody else's defect: it is logged once, remembered for the life of the process, and refused
@@ -24,7 +25,14 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-GROUPS = ("kastra.admission", "kastra.commands", "kastra.controllers", "kastra.models", "kastra.tools")
+GROUPS = (
+    "kastra.admission",
+    "kastra.commands",
+    "kastra.controllers",
+    "kastra.models",
+    "kastra.tools",
+    "kastra.vectors",
+)
 """The groups of entry points that are looked at."""
 OWN = "kastra"
 """The distribution whose entry points are the built-in ones."""

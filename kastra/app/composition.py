@@ -128,7 +128,7 @@ async def compose(
         stack.enter_context(short_pauses())
         store = await _open(settings, path, clock, bus)
         stack.push_async_callback(store.aclose)
-        memory = AppMemory(store, run_clock or clock)
+        memory = AppMemory(store, run_clock or clock, settings.vectors)
         stack.push_async_callback(memory.threads.aclose)
         # Before definitions are served, so that discovery shows what hangs below their objects.
         _connect_reads(store, bus if reconcile and execute else None, clock, connectors, memory)

@@ -200,13 +200,15 @@ class AppMemory:
     Args:
         store: that this process owns, or only reads.
         clock: stamps messages.
+        vectors: which index searches vectors, as in the settings.
     """
 
-    def __init__(self, store: ObjectStore, clock: "Clock") -> None:
+    def __init__(self, store: ObjectStore, clock: "Clock", vectors: str = "") -> None:
+        from kastra.memory.backends import index_factory
         from kastra.memory.recall import Recall
 
         self.threads = threads_of(store, clock)
-        self.recall = Recall(self.threads)
+        self.recall = Recall(self.threads, index_factory(vectors))
         self.objects = ThreadObjects(self.threads)
         self._reads = ThreadReads(self.threads, self.objects)
 

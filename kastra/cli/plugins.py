@@ -137,6 +137,14 @@ def _tools() -> _Group:
     return [], lambda plugin: _reason(lambda: load(plugin, plugin_problem))
 
 
+def _vectors() -> _Group:
+    from kastra.memory.backends import BUILT_IN, GROUP, problem
+    from kastra.plugins import OWN, Plugin, load
+
+    own = [Plugin(GROUP, BUILT_IN, "kastra.memory.vectors:VectorIndex", OWN, "")]
+    return own, lambda plugin: _reason(lambda: load(plugin, problem))
+
+
 def _admission() -> _Group:
     from kastra.app.admission_plugins import hook_problem
     from kastra.plugins import load
@@ -158,6 +166,7 @@ _BY_GROUP: dict[str, Callable[[], _Group]] = {
     "kastra.controllers": _controllers,
     "kastra.models": _models,
     "kastra.tools": _tools,
+    "kastra.vectors": _vectors,
 }
 
 

@@ -4,7 +4,7 @@ A message's vector is a row beside it. Searching happens on the thread that read
 takes in new rows at each search and is thrown away when anything is erased. A store in memory is read by its writer, and
 then searched on a thread as well.
 
-Read next: `kastra.memory.vectors`.
+Read next: `kastra.memory.backends`.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import orjson
@@ -21,11 +21,9 @@ from kastra.sql.driver import Rows
 from kastra.sql.interface import Statement
 
 from . import rows
+from .backends import Index, IndexFactory, built_in
 from .interface import RecallSpec, ThreadKey
 from .threads import Query, Threads
-
-if TYPE_CHECKING:
-    from .vectors import VectorIndex
 
 _KEPT = 64
 """Threads and resources whose vectors are kept in memory."""
@@ -51,14 +49,20 @@ _WITHOUT = (
 class _Cached:
     generation: int
     last: int = 0
-    indexes: "dict[int, VectorIndex]" = field(default_factory=dict)
+    indexes: dict[int, Index] = field(default_factory=dict)
 
 
 class Recall:
-    """Searches the vectors of one store's messages; `threads` are all of them."""
+    """Searches the vectors of one store's messages.
 
-    def __init__(self, threads: Threads) -> None:
+    Args:
+        threads: all of them.
+        index: makes what is searched.
+    """
+
+    def __init__(self, threads: Threads, index: IndexFactory = built_in) -> None:
         self.threads = threads
+        self._index = index
         self._cache: OrderedDict[tuple[str, ...], _Cached] = OrderedDict()
         self._lock = anyio.Lock()
 
@@ -85,7 +89,7 @@ class Recall:
                 self._cache.popitem(last=False)
             query: Query = (_NEW.format(condition), (model, cached.last, *scope[1:]))
             # More than are wanted, since those that are sent anyway are left out.
-            search = partial(_search, cached, vector, spec.top_k * 2 + 20)
+            search = partial(_search, cached, self._index, vector, spec.top_k * 2 + 20)
             if self.threads.in_file:
                 near = await self.threads.work(lambda read: search(read((query,))[0]))
             else:
@@ -111,17 +115,19 @@ def vector_rows(model: str, uids: Sequence[str], vectors: Sequence[Sequence[floa
     ]
 
 
-def _search(cached: _Cached, vector: Sequence[float], k: int, new: Rows) -> list[int]:
+def _search(cached: _Cached, factory: IndexFactory, vector: Sequence[float], k: int, new: Rows) -> list[int]:
     import numpy as np
 
-    from .vectors import VectorIndex, normalized
+    from .vectors import normalized
 
     by_length: dict[int, list[tuple[int, bytes]]] = {}
     for rowid, message, data in new:
         cached.last = max(cached.last, rowid)
         by_length.setdefault(len(data) // 4, []).append((message, data))
     for length, found in by_length.items():
-        index = cached.indexes.setdefault(length, VectorIndex(length))
+        if length not in cached.indexes:
+            cached.indexes[length] = factory(length)
+        index = cached.indexes[length]
         matrix = np.frombuffer(b"".join(data for _, data in found), dtype="<f4").reshape(len(found), length)
         index.add([message for message, _ in found], np.asarray(matrix, dtype=np.float32))
     wanted = normalized([vector])[0]

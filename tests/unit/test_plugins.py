@@ -25,6 +25,11 @@ MODULES = {
         "    async def __call__(self, attributes):\n"
         "        attributes.object['metadata'].setdefault('labels', {})['stamped'] = 'yes'\n"
     ),
+    "acme/vectors.py": (
+        "class Index:\n    def __init__(self, dimensions):\n        self.ids = []\n\n"
+        "    def add(self, ids, vectors):\n        self.ids += ids\n\n"
+        "    def search(self, vector, k):\n        return [(number, 1.0) for number in self.ids[:k]]\n"
+    ),
     "acme/commands.py": "import click\n\n\n@click.command()\ndef hello():\n    click.echo('hello')\n",
     "acme/kinds/__init__.py": "",
     "acme/kinds/badge.py": (
@@ -39,6 +44,7 @@ POINTS = {
     "kastra.admission": {"acme-judge": "acme.admission:judge", "acme-stamp": "acme.admission:Stamp"},
     "kastra.commands": {"hello": "acme.commands:hello"},
     "kastra.controllers": {"acme": "acme.kinds"},
+    "kastra.vectors": {"acme": "acme.vectors:Index"},
 }
 PROVIDER = "apiVersion: mastra.ai/v1\nkind: ModelProvider\nmetadata: {name: p}\nspec: {type: acme}\n"
 TOOL = "apiVersion: mastra.ai/v1\nkind: Tool\nmetadata: {name: t}\nspec: {python: {plugin: NAME}}\n"
@@ -86,6 +92,7 @@ def test_what_is_built_in_is_listed_when_asked_for(site: Path) -> None:
     assert ("kastra.models", "openai", "kastra") in rows
     assert ("kastra.controllers", "builtin", "kastra") in rows
     assert ("kastra.commands", "apply", "kastra") in rows
+    assert ("kastra.vectors", "builtin", "kastra") in rows
 
 
 @pytest.mark.parametrize(
@@ -104,6 +111,7 @@ def test_what_is_built_in_is_listed_when_asked_for(site: Path) -> None:
         ("kastra.models", "acme.tools:__name__", "is no function that makes a model"),
         ("kastra.commands", "acme.tools:weather", "is no click.Command"),
         ("kastra.admission", "acme.tools:weather", "is no async function of (attributes)"),
+        ("kastra.vectors", "acme.tools:__name__", "is no function that makes an index of (dimensions)"),
         ("kastra.controllers", "twice", "a controller named 'agent'"),
     ],
 )
