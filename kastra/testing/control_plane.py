@@ -40,6 +40,7 @@ from .clock import VirtualClock
 from .doubles import TestDoubles
 from .faults import Faults, FaultyClient
 from .rehearsal import Delivery, Outcome, Rehearsal
+from .stillness import Stillness
 
 V = TypeVar("V", bound=View)
 _TICK = 0.02
@@ -179,8 +180,13 @@ class ControlPlane:
         raise TimeoutError(f"not settled after {timeout:g} s: {'; '.join(self.manager.unsettled())}")
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, waking whoever is due on the way, then settle."""
-        await self.clock.advance(seconds)
+        """Let time pass, then settle. Time stands still while anything is at work: whoever is due on the way is woken at its
+        moment and comes to rest before time goes on. What is still at work after a second of real time is taken to wait for
+        time itself. Raises ValueError if `seconds` is negative.
+        """
+        self._kastra()
+        assert self._parts is not None
+        await Stillness(self._parts, self.clock, self.doubles).pass_time(seconds)
         await self.settle()
 
     # ---- Runs

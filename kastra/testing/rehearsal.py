@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 
 from kastra.api.cloudevents import parse_event
 from kastra.api.errors import StatusError
@@ -27,10 +26,8 @@ from kastra.clock import rfc3339
 
 from .clock import VirtualClock
 from .doubles import TestDoubles, ToolCall
+from .stillness import Stillness
 
-_TURNS = 20
-_STILL = 2
-"""Looks in a row at which nothing has changed, after which nothing will."""
 _STUCK = 100
 """Moments that pass without a new record before a Run that waits for nothing in time is left alone."""
 _NEVER = 10 * 366 * 24 * 3600.0
@@ -98,7 +95,7 @@ class Rehearsal:
         self._parts = parts
         self._clock = clock
         self._doubles = doubles
-        self._restarts: list[asyncio.Task[None]] = []
+        self._still = Stillness(parts, clock, doubles)
 
     async def run(
         self,
@@ -150,7 +147,7 @@ class Rehearsal:
 
         def crash() -> None:
             # Called where a commit lands, before anybody who waits for it goes on; so is what this begins.
-            self._restarts.append(asyncio.get_running_loop().create_task(execution.pool.restart()))
+            self._still.restarts.append(asyncio.get_running_loop().create_task(execution.pool.restart()))
 
         def notice(event: Mapping[str, Any]) -> bool:
             if event.get("type") == "step.completed" and event.get("key") in crash_after:
@@ -166,9 +163,9 @@ class Rehearsal:
         finally:
             watched.close()
             self._doubles.crash = None
-            for restart in self._restarts:
+            for restart in self._still.restarts:
                 await restart
-            self._restarts.clear()
+            self._still.restarts.clear()
         if crash_after:
             raise Undelivered(f"no crash after {', '.join(crash_after)}: no step of that key has completed")
         return await self._outcome(run, began, calls)
@@ -178,12 +175,12 @@ class Rehearsal:
         assert execution is not None
         quiet, last = 0, -1
         while True:
-            await self.quiet()
+            await self._still.reached()
             now = self._clock.monotonic() - began
             while deliver and deliver[0].at <= now:
                 await self._deliver(run, deliver.pop(0))
                 quiet = 0
-                await self.quiet()
+                await self._still.reached()
             current = await self._parts.client.get(run.ref)
             if current.is_condition_true("Complete"):
                 if deliver:
@@ -196,35 +193,11 @@ class Rehearsal:
             timed = any("until" in wait or wait["kind"] in _TIMED for wait in waits)
             if not deliver and not timed and quiet >= _STUCK:
                 return
-            due = self._next_due(deliver[0].at - now if deliver else None)
+            dues = (self._still.next_due(), deliver[0].at - now if deliver else None)
+            due = min((due for due in dues if due is not None), default=None)
             if due is None or now + due > _NEVER:
                 return
             await self._clock.leap(due)
-
-    def _next_due(self, delivery: float | None) -> float | None:
-        """Seconds until something happens: in a Run, by a controller, or from outside."""
-        manager = self._parts.manager
-        dues = (delivery, self._clock.next_moment(), manager.next_due() if manager is not None else None)
-        return min((due for due in dues if due is not None), default=None)
-
-    async def quiet(self) -> None:
-        """Return when nothing can happen any more before time passes."""
-        manager, execution = self._parts.manager, self._parts.execution
-        still, before = 0, (-1, -1, -1)
-        while still < _STILL:
-            for restart in self._restarts:
-                await restart
-            await self._doubles.idle()
-            # The writer answers in the order of asking: what was on its way has been written.
-            await self._parts.store.query("SELECT 1", ())
-            for _ in range(_TURNS):
-                await anyio.lowlevel.checkpoint()
-            if manager is not None:
-                with anyio.move_on_after(1.0):
-                    await manager.settle(horizon=0.0)
-            landings = execution.pool.landings if execution is not None else 0
-            now = (landings, self._parts.store.revision, self._doubles.events)
-            still, before = (still + 1 if now == before else 0), now
 
     async def _deliver(self, run: Object, delivery: Delivery) -> None:
         client = self._parts.client
