@@ -1,9 +1,15 @@
 """Fixtures for every test: one event loop, no leaked tasks, and the switch for the long crash runs."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
+
+# Hundreds of tests start processes. As on a user's machine, byte-code of what they import is kept, wherever the suite runs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

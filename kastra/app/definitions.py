@@ -5,9 +5,12 @@ from, and a file whose hash is stored already isn't read. Read next: `kastra.api
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
+
+import orjson
 
 from kastra.api.errors import NotFound
 from kastra.api.meta import ObjectRef
@@ -44,10 +47,17 @@ async def outdated(client: Client) -> list[dict[str, Any]]:
 
 
 def _parse(content: bytes) -> dict[str, Any]:
+    definition: dict[str, Any] = orjson.loads(_as_json(content))
+    return definition
+
+
+@lru_cache(maxsize=64)
+def _as_json(content: bytes) -> bytes:
+    """A definition as JSON: whoever opens one store after the other, as a test suite does, reads the YAML once."""
     [document] = decode(content)
     definition: dict[str, Any] = document.value
     definition["metadata"].setdefault("annotations", {})[SOURCE_HASH] = _hash(content)
-    return definition
+    return orjson.dumps(definition)
 
 
 def _hash(content: bytes) -> str:

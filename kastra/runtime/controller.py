@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import TaskGroup
 
 from kastra.api.errors import NAMESPACE_TERMINATING, Conflict, StatusError, has_cause
 from kastra.api.object import Object
@@ -141,6 +142,7 @@ class Controller:
         self._informer = services.cache.informer(kind)
         self._handlers: list[tuple[Informer, Handler]] = []
         self._running = False
+        self._workers = 0
         self._ended = anyio.Event()
         self._register_metrics(services.metrics)
         self._handle(self._informer, self._own_handler(predicate))
@@ -215,8 +217,7 @@ class Controller:
             for every, function in self._polls:
                 helpers.start_soon(self._poll, every, function)
             async with anyio.create_task_group() as workers:
-                for number in range(self._concurrency):
-                    workers.start_soon(self._work, name=f"{self.name} worker {number}")
+                self._hire(workers)
             helpers.cancel_scope.cancel()
 
     def shut_down(self) -> None:
@@ -238,12 +239,19 @@ class Controller:
         self._handlers.append((informer, handler))
         informer.add_handler(handler)
 
-    async def _work(self) -> None:
+    def _hire(self, workers: TaskGroup) -> None:
+        self._workers += 1
+        workers.start_soon(self._work, workers, name=f"{self.name} worker {self._workers}")
+
+    async def _work(self, workers: TaskGroup) -> None:
         while True:
             try:
                 request = await self._queue.get()
             except ShutDown:
                 return
+            if self._workers < self._concurrency and not self._queue.wanted:
+                # Most controllers never have two objects in work, so a worker is begun when nobody is left to wait for one.
+                self._hire(workers)
             try:
                 if not self._too_often(request):
                     await self._process(request)

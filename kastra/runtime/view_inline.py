@@ -20,13 +20,17 @@ from .view import View
 from .view_errors import causes, shape_error, unknown_field
 from .view_types import Renamed
 
+_BUILT_IN = "kastra.controllers"
+
 
 def view_of_kind(kind: str, group: str = GROUP) -> type[View] | None:
-    """The declared view of a kind; None when no loaded module declares one."""
-    for view in _subclasses(View):
-        if view.api_kind == kind and view.api_group == group:
-            return view
-    return None
+    """The declared view of a kind; None when no loaded module declares one.
+
+    Where several do, that of the built-in controllers counts: what else is loaded in a process doesn't change how manifests are read.
+    """
+    declared = [view for view in _subclasses(View) if view.api_kind == kind and view.api_group == group]
+    built_in = (view for view in declared if view.__module__.startswith(f"{_BUILT_IN}."))
+    return next(built_in, declared[0] if declared else None)
 
 
 def _subclasses(view: type[View]) -> Iterator[type[View]]:

@@ -147,6 +147,11 @@ class Workqueue(Generic[Item]):
         self.add_after(item, delay)
         return delay
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for an item."""
+        return bool(self._waiters)
+
     def failures(self, item: Item) -> int:
         """Failures of `item` since it was last forgotten."""
         return self._failures.get(item, 0)

@@ -40,7 +40,7 @@ def test_a_view_declares_the_kind_of_its_definition(plural: str) -> None:
 
 
 @pytest.mark.parametrize("plural", VIEWS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
 @given(data=st.data())
 def test_whatever_a_definition_accepts_its_view_reads_without_losing_a_value(plural: str, data: st.DataObject) -> None:
     schema = spec_schema(plural)
@@ -57,7 +57,7 @@ def test_whatever_a_definition_accepts_its_view_reads_without_losing_a_value(plu
 
 
 @pytest.mark.parametrize("plural", sorted(VIEWS.keys() - {"networks", "workflows"}))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
 @given(data=st.data())
 def test_the_normal_form_of_a_normal_form_is_itself(plural: str, data: st.DataObject) -> None:
     spec = data.draw(specs(spec_schema(plural)).filter(lambda s: not _twice_named(s)))

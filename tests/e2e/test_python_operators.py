@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 OPERATOR = ROOT / "docs" / "examples" / "kopf"
-WAIT = 20.0
+WAIT = 40.0
 
 
 def until(condition: Callable[[], Any], seconds: float = WAIT) -> Any:

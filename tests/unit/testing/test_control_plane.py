@@ -231,7 +231,7 @@ async def test_what_does_not_settle_is_named(plain) -> None:
     await plain.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}})
     with pytest.raises(TimeoutError, match=r"^not settled after 0.1 s: controller sleepy: 0 waiting, 1 in work$"):
         await plain.settle(timeout=0.1)
-    await plain.advance(10)
+    await plain.clock.advance(10)
 
 
 async def test_an_error_in_the_block_comes_out_as_it_is(tmp_path) -> None:
