@@ -51,7 +51,7 @@ def approve(
         raise click.UsageError("--reject and --arguments exclude each other")
     decision: dict[str, Any] = {"verdict": "reject" if reject else "approve"}
     if arguments is not None:
-        decision = {"verdict": "edit", "args": read_input(arguments)}
+        decision = {"verdict": "edit", "args": read_input(arguments, "--arguments")}
         if not isinstance(decision["args"], dict):
             raise ValueError("--arguments: an object of named arguments is needed")
     if reason:

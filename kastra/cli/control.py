@@ -55,7 +55,7 @@ def resume(target: tuple[str, ...], namespace: str, answer: str | None, step: st
     """Let a Run go on, or answer the step that is held."""
     body: dict[str, Any] = {}
     if answer is not None:
-        body["data"] = read_input(answer)
+        body["data"] = read_input(answer, "--data")
     if step:
         body["stepKey"] = step
     return owning(lambda operations: _act(operations, "resume", target, namespace, body), execute=True)
@@ -76,7 +76,7 @@ def signal(target: str, event: str, namespace: str, data: str | None, identity: 
     """Send an event to a Run: the first of its waits that it fits takes it, now or later."""
     body: dict[str, Any] = {"type": event}
     if data is not None:
-        body["data"] = read_input(data)
+        body["data"] = read_input(data, "--data")
     if identity:
         body["id"] = identity
     return owning(lambda operations: _signal(operations, (target,), namespace, body), execute=True)
@@ -129,7 +129,7 @@ def _override(text: str) -> tuple[str, Any]:
     step, equals, value = text.partition("=")
     if not step or not equals:
         raise ValueError(f"--override {text}: write STEP=JSON")
-    return step, read_input(value)
+    return step, read_input(value, "--override")
 
 
 async def _wish(operations: "Operations", action: str, target: tuple[str, ...], namespace: str) -> int:

@@ -90,15 +90,19 @@ def target_of(arguments: tuple[str, ...]) -> str:
     raise click.UsageError("say what to run: KIND/NAME, such as workflow/recipe-suggestion")
 
 
-def read_input(given: str | None) -> Any:
-    """The value of `--input`: JSON where it is JSON, text otherwise; None without one.
+def read_input(given: str | None, option: str = "--input") -> Any:
+    """The value of an option: JSON where it is JSON, text otherwise; None without one.
+
+    Args:
+        given: a value, `@FILE`, or `-` for standard input.
+        option: as it was written, for errors.
 
     Raises:
         ValueError: it begins like JSON and isn't, or the file can't be read.
     """
     if given is None:
         return None
-    where, text = "--input", given
+    where, text = option, given
     if given == "-":
         where, text = "standard input", sys.stdin.read()
     elif given.startswith("@"):

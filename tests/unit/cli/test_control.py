@@ -1,5 +1,7 @@
 """What one can do to a Run from the command line, on a store of one's own; on a server: tests/e2e/test_remote.py."""
 
+import pytest
+
 from .conftest import Kastra
 
 HERE = ("-n", "default")
@@ -41,3 +43,25 @@ def test_a_wish_holds_when_somebody_executes(changeable: Kastra) -> None:
 def test_only_runs_can_be_controlled(changeable: Kastra) -> None:
     assert "Runs can: run/NAME" in changeable("cancel", "cm/prices", *HERE).stderr
     assert "not found" in changeable("suspend", "run/none", *HERE).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["resume", "run/held"], "--data"),
+        (["signal", "run/held", "paid"], "--data"),
+        (["rerun", "held"], "--input"),
+        (["approve", "ask"], "--arguments"),
+        (["chat", "agent/cook"], "--request-context"),
+    ],
+)
+def test_a_value_that_is_no_json_is_refused_by_the_name_of_its_option(
+    empty: Kastra, command: list[str], option: str
+) -> None:
+    ran = empty(*command, option, "{broken")
+    assert (ran.code, ran.stderr.partition(":")[0]) == (1, "error")
+    assert f"error: {option} is no JSON" in ran.stderr
+
+
+def test_an_override_that_is_no_json_is_refused_by_its_name(empty: Kastra) -> None:
+    assert "error: --override is no JSON" in empty("rerun", "held", "--override", "a={broken").stderr
