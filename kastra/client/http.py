@@ -9,34 +9,44 @@ Source: Kubernetes API concepts. Read next: `kastra.client.transport`, `kastra.c
 
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Self, cast
-from urllib.parse import quote, urlencode
+from typing import Any, Self
+from urllib.parse import quote
 
 import anyio
-import orjson
 
-from kastra.api.errors import BadRequest, InternalError, NotFound, StatusError, from_status
+from kastra.api.errors import BadRequest, NotFound, from_status
 from kastra.api.meta import ObjectRef
 from kastra.api.object import Object
 from kastra.api.scheme import Resource, Scheme
 from kastra.clock import Clock, SystemClock
 from kastra.version import __version__
 
-from .discovery import DEFINITIONS, Discovered, DiscoveryCache, Known, api_path, discover
+from .discovery import DEFINITIONS, Discovered, DiscoveryCache, Known, discover
+from .http_forms import (
+    collection_path,
+    delete_options,
+    encoded,
+    items_of,
+    loaded_line,
+    option_text,
+    parsed,
+    query_string,
+    refusal,
+    watch_events,
+)
 from .interface import (
     DEFAULT_OPTIONS,
     ObjectList,
     PatchType,
     PropagationPolicy,
     Watch,
-    WatchEvent,
     WriteOptions,
 )
 from .kubeconfig import Cluster
-from .transport import Answer, Transport, Unreachable, lines_of
+from .transport import Answer, Transport, lines_of
 
 APPLY = "application/apply-patch+yaml"
 _JSON = {"Accept": "application/json"}
@@ -147,17 +157,17 @@ class HttpClient:
     ) -> ObjectList:
         """One page of a kind's objects, sorted by namespace and name. Raises Expired, BadRequest."""
         resource = await self._find(kind)
-        query = _query(
+        query = query_string(
             labelSelector=label_selector,
             fieldSelector=field_selector,
             limit=str(limit or ""),
             **{"continue": continue_token},
         )
-        answer = await self._call("GET", _collection(resource, namespace) + query)
-        body = _parsed(answer)
+        answer = await self._call("GET", collection_path(resource, namespace) + query)
+        body = parsed(answer)
         metadata = body.get("metadata") or {}
         return ObjectList(
-            _items(body, resource),
+            items_of(body, resource),
             metadata.get("resourceVersion", ""),
             metadata.get("continue") or "",
             metadata.get("remainingItemCount"),
@@ -176,7 +186,7 @@ class HttpClient:
         timeout: float | None = None,
     ) -> AbstractAsyncContextManager[Watch]:
         """Changes of a kind's objects. Raises BadRequest on entering, Expired when iterated."""
-        query = _query(
+        query = query_string(
             watch="true",
             labelSelector=label_selector,
             fieldSelector=field_selector,
@@ -192,12 +202,12 @@ class HttpClient:
     async def _watch(self, kind: str, namespace: str | None, query: str, timeout: float | None) -> AsyncIterator[Watch]:
         resource = await self._find(kind)
         deadline = math.inf if timeout is None else anyio.current_time() + timeout
-        async with self._transport.stream("GET", _collection(resource, namespace) + query, headers=_JSON) as (
+        async with self._transport.stream("GET", collection_path(resource, namespace) + query, headers=_JSON) as (
             answer,
             parts,
         ):
             await self._check(answer, parts)
-            events = _events(parts, deadline)
+            events = watch_events(parts, deadline)
             try:
                 yield events
             finally:
@@ -208,7 +218,7 @@ class HttpClient:
     async def create(self, obj: Mapping[str, Any], options: WriteOptions = DEFAULT_OPTIONS) -> Object:
         """POST. Raises AlreadyExists, Invalid, NotFound (its namespace, or its kind)."""
         resource, namespace, _, body = await self._own(obj)
-        target = _collection(resource, namespace) + self._write_query(options)
+        target = collection_path(resource, namespace) + self._write_query(options)
         return await self._write(resource, "POST", target, body, "application/json")
 
     async def update(
@@ -231,7 +241,7 @@ class HttpClient:
         """PATCH. Raises Conflict, NotFound, Invalid, UnsupportedMediaType."""
         resource = await self._find(ref.kind)
         target = self._object(resource, ref.namespace, ref.name, subresource) + self._write_query(options)
-        return await self._write(resource, "PATCH", target, _encoded(patch), str(patch_type))
+        return await self._write(resource, "PATCH", target, encoded(patch), str(patch_type))
 
     async def apply(
         self,
@@ -265,7 +275,7 @@ class HttpClient:
         answer = await self._call(
             "DELETE",
             self._object(resource, ref.namespace, ref.name),
-            _delete_options(propagation_policy, preconditions, dry_run=dry_run),
+            delete_options(propagation_policy, preconditions, dry_run=dry_run),
             "application/json",
         )
         gone = Object.from_json(answer.body)
@@ -285,10 +295,12 @@ class HttpClient:
     ) -> Sequence[Object]:
         """Delete all that match; returns them. Raises BadRequest, MethodNotAllowed."""
         resource = await self._find(kind)
-        target = _collection(resource, namespace) + _query(labelSelector=label_selector, fieldSelector=field_selector)
-        options = _delete_options(propagation_policy, {}, dry_run=dry_run)
+        target = collection_path(resource, namespace) + query_string(
+            labelSelector=label_selector, fieldSelector=field_selector
+        )
+        options = delete_options(propagation_policy, {}, dry_run=dry_run)
         answer = await self._call("DELETE", target, options, "application/json")
-        return _items(_parsed(answer), resource)
+        return items_of(parsed(answer), resource)
 
     # Connector
 
@@ -302,17 +314,17 @@ class HttpClient:
         resource = await self._find(ref.kind)
         verb = self._connects.get((resource.group_resource, subresource), "get")
         asked = {"since": since, **(body or {})} if verb == "get" else {"since": since}
-        query = _query(**{name: _text(value) for name, value in asked.items() if value is not None})
+        query = query_string(**{name: option_text(value) for name, value in asked.items() if value is not None})
         target = self._object(resource, ref.namespace, ref.name, subresource) + query
         headers, content = dict(_JSON), None
         if verb == "create":
             headers["Content-Type"] = "application/json"
-            content = _encoded(body or {})
+            content = encoded(body or {})
         method = "GET" if verb == "get" else "POST"
         async with self._transport.stream(method, target, content, headers) as (answer, parts):
             await self._check(answer, parts)
             async for line in lines_of(parts):
-                record = _loaded(line)
+                record = loaded_line(line)
                 if record.get("type") == "ERROR" and isinstance(record.get("object"), dict):
                     raise from_status(record["object"])
                 yield record
@@ -329,11 +341,11 @@ class HttpClient:
             answer = await self._transport.request(method, target, body, headers)
         self._warn(answer)
         if answer.status >= 400:
-            raise _refusal(answer)
+            raise refusal(answer)
         return answer
 
     async def _document(self, target: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return _parsed(await self._call("GET", target, accept=(headers or {}).get("Accept", "")))
+        return parsed(await self._call("GET", target, accept=(headers or {}).get("Accept", "")))
 
     async def _write(self, resource: Resource, method: str, target: str, body: bytes, content_type: str) -> Object:
         written = Object.from_json((await self._call(method, target, body, content_type)).body)
@@ -345,7 +357,7 @@ class HttpClient:
         self._warn(answer)
         if answer.status >= 400:
             answer.body = b"".join([part async for part in parts])
-            raise _refusal(answer)
+            raise refusal(answer)
 
     def _warn(self, answer: Answer) -> None:
         if self._on_warning is not None:
@@ -402,7 +414,7 @@ class HttpClient:
 
     async def _own(self, obj: Mapping[str, Any]) -> tuple[Resource, str, str, bytes]:
         """The resource, namespace and name of an object, and its JSON."""
-        body = _encoded(obj)
+        body = encoded(obj)
         api_version, kind = obj.get("apiVersion", ""), obj.get("kind", "")
         resource = self._scheme.for_kind(api_version, kind)
         if resource is None and await self._look_again():
@@ -420,103 +432,12 @@ class HttpClient:
     def _object(self, resource: Resource, namespace: str, name: str, subresource: str = "") -> str:
         if not name:
             raise BadRequest("a name is needed")
-        path = f"{_collection(resource, self._namespace_of(resource, namespace))}/{quote(name, safe='')}"
+        path = f"{collection_path(resource, self._namespace_of(resource, namespace))}/{quote(name, safe='')}"
         return f"{path}/{quote(subresource, safe='')}" if subresource else path
 
     def _write_query(self, options: WriteOptions) -> str:
-        return _query(
+        return query_string(
             fieldManager=options.field_manager or self._options.field_manager,
             fieldValidation=options.field_validation,
             dryRun="All" if options.dry_run else "",
         )
-
-
-def _collection(resource: Resource, namespace: str | None) -> str:
-    within = f"/namespaces/{quote(namespace, safe='')}" if namespace and resource.namespaced else ""
-    return f"{api_path(resource)}{within}/{resource.plural}"
-
-
-def _query(**values: str) -> str:
-    given = {name: value for name, value in values.items() if value}
-    return f"?{urlencode(given)}" if given else ""
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _delete_options(policy: PropagationPolicy | None, preconditions: Mapping[str, str], *, dry_run: bool) -> bytes:
-    options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
-    if policy is not None:
-        options["propagationPolicy"] = policy
-    if preconditions:
-        options["preconditions"] = preconditions
-    if dry_run:
-        options["dryRun"] = ["All"]
-    return orjson.dumps(options)
-
-
-def _encoded(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError as error:
-        raise BadRequest(f"the object can't be written as JSON: {error}") from error
-
-
-def _loaded(line: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise InternalError(f"the server's stream has a line that is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InternalError("the server's stream has a line that is no JSON object")
-    return value
-
-
-def _parsed(answer: Answer) -> dict[str, Any]:
-    try:
-        value = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise InternalError(f"the server answers {answer.status} with something that is no Kubernetes object")
-    return value
-
-
-def _items(body: Mapping[str, Any], resource: Resource) -> list[Object]:
-    # Lists of built-in kinds leave out what all their items have in common.
-    common = {"apiVersion": resource.api_version, "kind": resource.kind}
-    return [
-        Object.of(item if "kind" in item else {**common, **item})
-        for item in body.get("items") or ()
-        if isinstance(item, dict)
-    ]
-
-
-def _refusal(answer: Answer) -> StatusError:
-    try:
-        body = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        body = None
-    if isinstance(body, dict) and body.get("kind") == "Status":
-        return from_status(body)
-    # Something in between, such as a load balancer: it speaks no Kubernetes.
-    text = answer.body.decode("utf-8", "replace").strip()[:200]
-    return from_status({"code": answer.status, "message": f"HTTP {answer.status}: {text or 'no reason given'}"})
-
-
-async def _events(parts: AsyncIterator[bytes], deadline: float) -> AsyncGenerator[WatchEvent]:
-    lines = lines_of(parts)
-    while True:
-        line = None
-        try:
-            with anyio.CancelScope(deadline=deadline):
-                line = await anext(lines, None)
-        except Unreachable:
-            return
-        if line is None:
-            return
-        event = _loaded(line)
-        if event["type"] == "ERROR":
-            raise from_status(event["object"])
-        yield WatchEvent(cast("Any", event["type"]), Object.of(event["object"]))

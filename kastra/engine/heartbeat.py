@@ -9,11 +9,9 @@ Source: activity heartbeats of Temporal. Read next: `kastra.engine.executor`.
 from collections.abc import Awaitable
 from typing import TypeVar
 
-import anyio
-
 from kastra.clock import Clock
 
-from .step import StepError
+from .timing import unless
 
 _T = TypeVar("_T")
 
@@ -38,27 +36,9 @@ async def watched(clock: Clock, pulse: Pulse, seconds: float, what: str, awaitab
     Raises:
         StepError: it has not (type `timeout`).
     """
-    stopped = False
-    result: list[_T] = []
-    failure: list[Exception] = []
-    async with anyio.create_task_group() as group:
 
-        async def watch() -> None:
-            nonlocal stopped
-            while (left := pulse.last + seconds - clock.monotonic()) > 0:
-                await clock.sleep(left)
-            stopped = True
-            group.cancel_scope.cancel()
+    async def stop_beating() -> None:
+        while (left := pulse.last + seconds - clock.monotonic()) > 0:
+            await clock.sleep(left)
 
-        group.start_soon(watch)
-        try:
-            result.append(await awaitable)
-        except Exception as error:  # noqa: BLE001 - raised again below; the group would wrap it
-            failure.append(error)
-        group.cancel_scope.cancel()
-    if failure:
-        raise failure[0]
-    if result:
-        return result[0]
-    assert stopped
-    raise StepError("timeout", f"{what} has shown no life for {seconds:g} s")
+    return await unless(stop_beating, f"{what} has shown no life for {seconds:g} s", awaitable)

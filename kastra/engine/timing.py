@@ -30,23 +30,32 @@ async def within(
     Raises:
         StepError: it took longer (type `timeout`).
     """
-    expired = False
+
+    async def expire() -> None:
+        left = seconds
+        while left > 0:
+            before = paused()
+            await clock.sleep(left)
+            left = paused() - before
+
+    return await unless(expire, f"{what} took longer than {seconds:g} s", awaitable)
+
+
+async def unless(limit: Callable[[], Awaitable[None]], message: str, awaitable: Awaitable[_T]) -> _T:
+    """The result of `awaitable`, which is cancelled when `limit()` returns before.
+
+    Raises:
+        StepError: it did (type `timeout`, `message`).
+    """
     result: list[_T] = []
     failure: list[Exception] = []
-
     async with anyio.create_task_group() as group:
 
-        async def expire() -> None:
-            nonlocal expired
-            left = seconds
-            while left > 0:
-                before = paused()
-                await clock.sleep(left)
-                left = paused() - before
-            expired = True
+        async def watch() -> None:
+            await limit()
             group.cancel_scope.cancel()
 
-        group.start_soon(expire)
+        group.start_soon(watch)
         try:
             result.append(await awaitable)
         except Exception as error:  # noqa: BLE001 - raised again below; the group would wrap it
@@ -56,5 +65,4 @@ async def within(
         raise failure[0]
     if result:
         return result[0]
-    assert expired
-    raise StepError("timeout", f"{what} took longer than {seconds:g} s")
+    raise StepError("timeout", message)
