@@ -97,14 +97,8 @@ def _body(converter: Converter, node: Node) -> None:
     steps = []
     given = node.get("input")
     if given is not None:
-        schema, taken = given.get("schema"), given.get("from")
-        if schema is not None:
-            found = schema_of(schema)
-            if found is None:
-                ctx.dropped(draft.about, schema, "is no JSON Schema that stands in the document")
-            else:
-                spec["inputSchema"] = found
-                draft.places["spec", "inputSchema"] = schema
+        taken = given.get("from")
+        _take_schema(converter, given.get("schema"), "inputSchema")
         if taken is not None:
             value = transformed(taken, seen)
             steps = [{"id": converter.fresh("workflow-input"), "set": {}, "output": {"as": value}}]
@@ -114,18 +108,23 @@ def _body(converter: Converter, node: Node) -> None:
     _ending(converter, node)
 
 
+def _take_schema(converter: Converter, schema: Node | None, field: str) -> None:
+    if schema is None:
+        return
+    found = schema_of(schema)
+    if found is None:
+        converter.ctx.dropped(converter.draft.about, schema, "is no JSON Schema that stands in the document")
+    else:
+        converter.draft.spec[field] = found
+        converter.draft.places["spec", field] = schema
+
+
 def _ending(converter: Converter, node: Node) -> None:
     ctx, draft, spec = converter.ctx, converter.draft, converter.draft.spec
     output = node.get("output")
     if output is not None:
-        schema, taken = output.get("schema"), output.get("as")
-        if schema is not None:
-            found = schema_of(schema)
-            if found is None:
-                ctx.dropped(draft.about, schema, "is no JSON Schema that stands in the document")
-            else:
-                spec["outputSchema"] = found
-                draft.places["spec", "outputSchema"] = schema
+        taken = output.get("as")
+        _take_schema(converter, output.get("schema"), "outputSchema")
         if taken is not None:
             after = Seen("output", True, {"context": CONTEXT, "input": "input", "output": "output"})
             spec["output"] = {"as": transformed(taken, after)}
