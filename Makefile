@@ -41,7 +41,7 @@ type: $(VENV)/dev.stamp ## Types, checked twice
 	$(BIN)/pyright
 
 test: $(VENV)/dev.stamp ## Set up and run the test suite
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal --reruns 1 -rR
 
 crash: $(VENV)/dev.stamp ## kill -9, power loss and disk faults at every point
 	$(BIN)/python -m pytest tests/crash --crash=full -q
