@@ -1,5 +1,6 @@
 """A `kastra serve` of one's own per test module, and every kubectl that this machine has."""
 
+import gc
 import json
 import os
 import re
@@ -34,6 +35,13 @@ def find_kubectls() -> dict[str, Path]:
 KUBECTLS = find_kubectls()
 if not KUBECTLS and REQUIRED:
     raise pytest.UsageError("KASTRA_REQUIRE_KUBECTL=1, and there is no numbered kubectl (kubectl.1.33) on the PATH")
+
+
+@pytest.fixture(scope="module")
+def rubbish() -> Iterator[None]:
+    """For modules that look away from what client libraries leave open: it goes before other tests could be blamed for it."""
+    yield
+    gc.collect()
 
 
 @dataclass

@@ -22,6 +22,7 @@ from .conftest import Kubectl, Server, start_server, stop_server
 from .test_python_operators import until
 
 pytestmark = [
+    pytest.mark.usefixtures("rubbish"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -27,6 +27,7 @@ from .conftest import Server
 
 # The clients leave connections to the garbage collector.
 pytestmark = [
+    pytest.mark.usefixtures("rubbish"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import uvicorn
 
@@ -102,6 +103,12 @@ def world(tmp_path: Path) -> Callable[..., Any]:
                 application.stop()
                 with anyio.move_on_after(5):
                     await listening.shutdown([bound])
+                # What was accepted just now is made known some rounds of the loop later, and ends since the proxy has hung up.
+                for _ in range(10):
+                    await anyio.lowlevel.checkpoint()
+                with anyio.fail_after(PATIENCE):
+                    while listening.server_state.connections:
+                        await anyio.sleep(0.01)
 
     return begin
 
