@@ -44,7 +44,7 @@ test: $(VENV)/dev.stamp ## Set up and run the test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal --reruns 1 -rR
 
 crash: $(VENV)/dev.stamp ## kill -9, power loss and disk faults at every point
-	$(BIN)/python -m pytest tests/crash --crash=full -q
+	$(BIN)/python -m pytest tests/crash --crash=full --crash-report=docs/crash-report.md -q
 
 security: $(VENV)/dev.stamp ## Hostile input of all sorts, at full volume
 	KASTRA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/security --crash=full -q -n auto --dist worksteal

@@ -1,7 +1,8 @@
 """What runs of an Agent, Workflow or Network right now, and what became of it: the columns RUNS, ACTIVE and LAST RUN.
 
 A controller of its own per kind, beside the one that makes the object Ready: it looks at Runs only, and writes at most once
-a second per object however many Runs begin and end. For Workflows it also deletes finished Runs beyond `spec.history`.
+a second per object however many Runs begin and end. When the Runs of thousands of objects begin at once, it takes its time, so that
+the Runs get theirs. For Workflows it also deletes finished Runs beyond `spec.history`.
 
 Source: status.active and the history limits of Kubernetes' CronJob. Read next: `controllers/run.py`.
 """
@@ -16,11 +17,15 @@ from kastra.api.object import Object
 from kastra.client.interface import PatchType, WriteOptions
 from kastra.runtime.manager import Manager
 from kastra.runtime.reconcile import Request, Result
+from kastra.runtime.token_bucket import TokenBucket
 
 KINDS = ("Agent", "Workflow", "Network")
 RUN = f"Run.{GROUP}"
 EVERY = 1.0
 """Seconds between two writes to one object."""
+
+RATE, BURST = 100.0, 300
+"""Writes per second to all objects of a kind, and how many may come at once after a pause."""
 
 MOST_NAMED = 100
 """Unfinished Runs that a Workflow's status names."""
@@ -41,6 +46,9 @@ class Activity:
         self._runs = manager.cache.lister(RUN)
         self._latest: dict[Request, tuple[str, str, str]] = {}
         self._written: dict[Request, float] = {}
+        self._due: dict[Request, float] = {}
+        self._booked: set[Request] = set()
+        self._writes = TokenBucket(RATE, BURST, manager.clock)
 
     def concerned(self, run: Object) -> list[Request]:
         """The target of a Run, if it is of this kind. Notes the Run that was created last."""
@@ -50,22 +58,31 @@ class Activity:
         this = (str(run.metadata.get("creationTimestamp", "")), run.namespace, run.name)
         if this > self._latest.get(request, ("", "", "")):
             self._latest[request] = this
-        return [request]
+        # One that is looked at in a moment anyway needn't be now.
+        return [] if request in self._due else [request]
 
     async def reconcile(self, request: Request) -> Result:
         """One pass over one object."""
         target = self._targets.get(request.namespace, request.name)
         if target is None:
-            self._latest.pop(request, None)
-            self._written.pop(request, None)
+            for known in (self._latest, self._written, self._due):
+                known.pop(request, None)
+            self._booked.discard(request)
             return Result()
         now = self._clock.monotonic()
-        left = self._written.get(request, now - EVERY) + EVERY - now
-        if left > 0:
-            return Result(requeue_after=left)
+        due = self._due.get(request)
+        if due is None:
+            due = self._written.get(request, now - EVERY) + EVERY
+        if due > now:
+            return self._later(request, due - now)
         key = _key(self._kind, request)
         unfinished = self._runs.by_index(_UNFINISHED, key)
         patch = self._status(target, request, unfinished)
+        if patch and request not in self._booked and (wait := self._writes.reserve()):
+            self._booked.add(request)
+            return self._later(request, wait)
+        self._due.pop(request, None)
+        self._booked.discard(request)
         if patch:
             self._written[request] = now
             with suppress(NotFound):
@@ -73,6 +90,10 @@ class Activity:
         if self._kind == "Workflow":
             await self._trim(target, key)
         return Result()
+
+    def _later(self, request: Request, wait: float) -> Result:
+        self._due[request] = self._clock.monotonic() + wait
+        return Result(requeue_after=wait)
 
     def _status(self, target: Object, request: Request, unfinished: Sequence[Object]) -> dict[str, Any]:
         """What differs from the status that is there; nothing for an object that never ran."""

@@ -20,6 +20,7 @@ from kastra.agent.check import (
     model_name,
     shown_names,
 )
+from kastra.agent.knowing import TOOL as KNOWLEDGE
 from kastra.agent.loop_check import loop_findings, unsupported_processors
 from kastra.agent.remembering import RECALL, memory_findings, unsupported_memory
 from kastra.agent.servers import reported
@@ -38,7 +39,10 @@ from kastra.runtime.value_sources import examine_values
 from kastra.runtime.view import Fields, View
 from kastra.runtime.view_bindings import Bindings, Instructions, ToolBinding
 from kastra.runtime.view_checks import schema_findings, template_findings
+from kastra.runtime.view_choice import ToolChoice
 from kastra.runtime.view_errors import duplicate, forbidden, invalid, required, shape_error
+from kastra.runtime.view_memory import with_memory
+from kastra.runtime.view_steps import Approvers
 from kastra.runtime.view_types import (
     AllowedNamespaces,
     Closed,
@@ -118,6 +122,9 @@ class Approval(Fields):
 
     tools: list[str] | None = None
     policy: str | None = None
+    approvers: Approvers | None = None
+    timeout: Duration | None = None
+    on_timeout: Literal["approve", "reject", "fail"] | None = None
 
 
 class Scaling(Fields):
@@ -158,15 +165,6 @@ class A2A(Fields):
     skills: list[Any] | None = None
 
 
-class ForcedTool(Closed):
-    """The one tool to call."""
-
-    tool: StrictStr = Field(min_length=1)
-
-
-ToolChoice = Literal["auto", "none", "required"] | ForcedTool
-
-
 class AgentSpec(Renamed):
     """The normal form of an Agent's spec."""
 
@@ -193,6 +191,7 @@ class AgentSpec(Renamed):
     timeout: Duration | None = None
     context: Context | None = None
     processors: Processors | None = None
+    max_processor_retries: int | None = Field(default=None, ge=0)
     guardrails: list[ProcessorUse] | None = None
     scorers: list[ScorerUse] | None = None
     approval: Approval | None = None
@@ -216,6 +215,11 @@ class AgentSpec(Renamed):
             listed.append(first)
             added += rest
         return [*listed, *added]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_memory_from_processors(cls, data: Any) -> Any:
+        return with_memory(data)
 
     @model_validator(mode="before")
     @classmethod
@@ -275,6 +279,9 @@ class AgentView(View, kind="Agent"):
         found += [
             tool.reference(f"spec.tools[{index}]") for index, tool in enumerate(spec.tools) if tool.builtin is None
         ]
+        found += [
+            base.to("KnowledgeBase", f"spec.knowledge[{index}]") for index, base in enumerate(spec.knowledge or ())
+        ]
         if spec.context and spec.context.compaction and spec.context.compaction.summarizer:
             found.append(spec.context.compaction.summarizer.to("Agent", "spec.context.compaction.summarizer"))
         if spec.memory and spec.memory.semantic_recall and spec.memory.semantic_recall.model_ref:
@@ -296,7 +303,6 @@ class AgentView(View, kind="Agent"):
 
 
 _NOT_ACTED_ON = {
-    "knowledge": "knowledge",
     "skills": "skills",
     "scorers": "scorers",
     "budget_ref": "budgetRef",
@@ -334,6 +340,8 @@ def validate(view: AgentView) -> list[Cause]:
             field, message = builtin_problem(tool.builtin.name, tool.builtin.settings, group=False)
             if message:
                 found.append(invalid(tool.builtin.plain().get(field), message, f"spec.tools[{index}].builtin.{field}"))
+    if spec.knowledge:
+        seen.add(KNOWLEDGE)
     if spec.output_schema is not None:
         found += schema_findings(spec.output_schema, "spec.outputSchema")
     found += memory_findings(spec.plain())
@@ -344,7 +352,7 @@ def validate(view: AgentView) -> list[Cause]:
 
 @controller(
     AgentView,
-    watches=("Model", "Tool", "Agent", "Workflow", "Network", "MCPServer", "Secret", "ConfigMap"),
+    watches=("Model", "Tool", "Agent", "Workflow", "Network", "MCPServer", "KnowledgeBase", "Secret", "ConfigMap"),
     concurrency=16,
 )
 async def reconcile(agent: AgentView, ctx: Pass) -> Result:

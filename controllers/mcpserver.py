@@ -8,7 +8,7 @@ No tool is called here. Read next: `kastra.tool.mcp`, the connections.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ from kastra.runtime.value_sources import Values, examine_values
 from kastra.runtime.view import Fields, View
 from kastra.runtime.view_errors import forbidden, required
 from kastra.runtime.view_types import Duration, NamedValues, ValueFrom
+from kastra.runtime.view_unions import either
 from kastra.tool.mcp.config import STDIO, STREAMABLE_HTTP, ServerConfig
 from kastra.tool.mcp.connections import NEWS, Connections
 from kastra.tool.mcp.errors import ServerUnavailable
@@ -84,7 +85,9 @@ class MCPServerSpec(Fields):
     tool_filter: ToolFilter | None = None
     poll_interval: Duration | None = None
     timeout: Duration | None = None
-    pin: str | dict[str, str] | None = None
+    pin: Annotated[
+        str | dict[str, str] | None, either("a schemaHash, or a map from names of tools to theirs, each a text")
+    ] = None
     suspend: bool = False
 
 

@@ -20,7 +20,7 @@ from pydantic import (
 
 from kastra.agent.check import default_problem, missing_credentials
 from kastra.agent.network import VARIABLES
-from kastra.agent.network import unsupported as not_acted_on
+from kastra.agent.network_check import unsupported as not_acted_on
 from kastra.agent.state import REDUCERS
 from kastra.api.errors import Cause
 from kastra.api.types import Reference
@@ -260,9 +260,7 @@ def validate(view: NetworkView) -> list[Cause]:
         found += expression_findings(termination.when, "spec.termination.when", VARIABLES)
         if spec.router.terminate is not None:
             found.append(forbidden("another name of termination.when, which is also given", "spec.router.terminate"))
-    if termination.completion is not None and termination.completion.model is not None:
-        judge = termination.completion.model
-        found += model_findings(judge.provider, judge.name, judge.parameters, "spec.termination.completion.model")
+    found += _completion_findings(termination.completion, spec.router)
     for key, reducer in spec.state.reducers.items():
         if reducer not in REDUCERS:
             found.append(unsupported(reducer, REDUCERS, f"spec.state.reducers[{key}]"))
@@ -272,6 +270,24 @@ def validate(view: NetworkView) -> list[Cause]:
     ):
         if schema is not None:
             found += schema_findings(schema, path)
+    return found
+
+
+def _completion_findings(completion: Completion | None, router: Router) -> list[Cause]:
+    found: list[Cause] = []
+    if completion is None:
+        return found
+    path = "spec.termination.completion"
+    if completion.model is not None:
+        judge = completion.model
+        found += model_findings(judge.provider, judge.name, judge.parameters, f"{path}.model")
+    elif router.mode not in model_default.ROUTED_BY_MODEL:
+        found.append(required(f"{path}.model", "no model chooses the members, so one must judge"))
+    elif completion.every_steps is not None:
+        why = "goes with model: the routing model judges whenever it chooses"
+        found.append(forbidden(why, f"{path}.everySteps"))
+    if completion.schema_ is not None:
+        found += schema_findings(completion.schema_, f"{path}.schema")
     return found
 
 
@@ -292,6 +308,12 @@ def _members_findings(spec: NetworkSpec) -> list[Cause]:
             found.append(unsupported(member.ref.kind, tuple(_KINDS.values()), f"{member.path}.ref.kind"))
         if member.spec is not None:
             found += view_inline.findings(member.kind, member.spec, f"{member.path}.spec")
+        if member.input_schema is not None:
+            found += schema_findings(member.input_schema, f"{member.path}.inputSchema")
+        if spec.router.mode == "handoff" and member.kind != "Agent":
+            found.append(
+                invalid(member.kind, "in mode handoff members are Agents, since others can't hand off", member.path)
+            )
     return found
 
 
@@ -385,7 +407,7 @@ def _inline_problems(
 
 def _router_problem(spec: NetworkSpec, plain: Mapping[str, Any], default: str, namespace: str) -> tuple[str, str]:
     """(reason, message) if members must be chosen by a model and it can't be asked; empty texts if all is well."""
-    if spec.router.mode != model_default.ROUTED_BY_MODEL:
+    if spec.router.mode not in model_default.ROUTED_BY_MODEL:
         return "", ""
     if spec.router.model is not None:
         return missing_credentials(spec.router.model.provider)

@@ -25,6 +25,7 @@ from kastra.engine.orders import RunOrder
 from kastra.engine.pool import TOPIC, Pool
 from kastra.engine.progress import Phase, Progress
 from kastra.engine.rerun import Rerun
+from kastra.engine.retention import Retention
 from kastra.engine.run_status import RunStatus
 from kastra.memory.interface import ThreadDirectory, ThreadKey, ThreadRefused
 from kastra.runtime.closure import UnresolvedReferences
@@ -34,13 +35,22 @@ from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.references import Target as Place
 from kastra.runtime.status import StatusWriter
 from kastra.runtime.view import Fields, View
+from kastra.runtime.view_choice import ToolChoice
 from kastra.runtime.view_errors import forbidden
 from kastra.runtime.view_types import Budget, Duration, Ref
 
 KIND = f"Run.{GROUP}"
 TARGETS = ("Workflow", "Network", "Agent", "Tool")
+CONVERSING = ("Agent", "Network")
+"""Targets that go on with a thread."""
 WAITING = "waiting"
 """Index of the Runs that can't begin yet."""
+
+CROWD = 64
+"""Runs that wait to be looked at, from which on what they do in passing is shown later, or never."""
+
+LATER = 2.0
+"""Seconds until it is shown all the same."""
 
 _OPTIONS = WriteOptions(field_manager="kastra-run")
 
@@ -69,6 +79,8 @@ class RunSpec(Fields):
     input: Any = None
     messages: Any = None
     thread_ref: Ref | None = None
+    tool_choice: ToolChoice | None = None
+    max_steps: int | None = Field(default=None, ge=1, le=1000)
     revision: str | None = None
     durability: Literal["power", "process", "none"] | None = None
     timeout: Duration | None = None
@@ -98,7 +110,7 @@ class RunView(View, kind="Run"):
         """Paths of the fields that are given, accepted, and not acted on by this version."""
         given = {
             "spec.budgetRef": self.spec.budget_ref is not None,
-            "spec.threadRef": self.spec.thread_ref is not None and self.spec.target.kind != "Agent",
+            "spec.threadRef": self.spec.thread_ref is not None and self.spec.target.kind not in CONVERSING,
         }
         return [path for path, is_given in given.items() if is_given]
 
@@ -113,6 +125,9 @@ def validate(view: RunView) -> list[Cause]:
         if spec.target.kind not in ("Agent", "Network"):
             found.append(forbidden(f"a {spec.target.kind} takes input, not messages", "spec.messages"))
         found += _messages_findings(spec.messages)
+    if spec.target.kind != "Agent":
+        given = {"toolChoice": spec.tool_choice, "maxSteps": spec.max_steps}
+        found += [forbidden("goes with an Agent", f"spec.{name}") for name, value in given.items() if value is not None]
     if spec.thread_ref is not None and spec.thread_ref.namespace not in (None, view.metadata.namespace):
         found.append(forbidden("must be in the Run's own namespace", "spec.threadRef.namespace"))
     return found
@@ -148,13 +163,19 @@ class RunReconciler:
     Args:
         manager: its client, caches and clock.
         pool: None in a process that executes nothing; Runs then stay Pending.
+        retention: told of Runs that are gone; None likewise.
     """
 
-    def __init__(self, manager: Manager, pool: Pool | None) -> None:
+    def __init__(self, manager: Manager, pool: Pool | None, retention: Retention | None = None) -> None:
         self._manager = manager
         self._pool = pool
+        self._retention = retention
         self._runs = manager.cache.lister(KIND)
         self._uids: dict[Request, str] = {}
+        self._resolved: dict[str, tuple[str, str]] = {}
+        self._put_off: dict[str, float] = {}
+        self.crowded: Callable[[], bool] = bool
+        """Whether so many Runs wait to be looked at that what they do in passing isn't worth a write."""
 
     def submitted(self, event: Mapping[str, Any]) -> list[Request]:
         """The request that an event of the pool leads to."""
@@ -169,12 +190,18 @@ class RunReconciler:
         if known is not None and (run is None or run.uid != known):
             # The object is gone, and what it asked for with it.
             del self._uids[request]
+            self._resolved.pop(known, None)
+            self._put_off.pop(known, None)
             if self._pool is not None:
                 await self._pool.cancel(known, by="deletion")
         if run is None:
+            if self._retention is not None:
+                self._retention.look()
             return Result()
         if run.is_condition_true("Complete"):
             self._uids.pop(request, None)
+            self._put_off.pop(run.uid, None)
+            self._resolved.pop(run.uid, None)
             return await self._expire(run)
         if self._pool is None:
             return Result()
@@ -184,8 +211,15 @@ class RunReconciler:
             await self._begin(run, status)
         else:
             await self._steer(run, status, progress)
+            if run.condition("Accepted") is None and (resolved := await self._target(run.uid)) is not None:
+                status.accepted(*resolved, RunView.of(run).unsupported())
             status.show(progress)
+        if self._can_wait(run, status):
+            now = self._manager.clock.monotonic()
+            return Result(requeue_after=max(0.0, self._put_off.setdefault(run.uid, now + LATER) - now))
         written = await self._write(run, status)
+        self._put_off.pop(run.uid, None)
+        self._resolved.pop(run.uid, None)
         return await self._expire(written) if written.is_condition_true("Complete") else Result()
 
     async def _begin(self, run: Object, status: RunStatus) -> None:
@@ -215,7 +249,8 @@ class RunReconciler:
         except ThreadRefused as error:
             status.refused("ThreadRefused", str(error))
             return
-        status.accepted(closure, view.unsupported())
+        self._resolved[run.uid] = (closure["root"], closure.get("hash", ""))
+        status.accepted(*self._resolved[run.uid], view.unsupported())
         value = view.spec.input
         if view.spec.messages is not None:
             value = {"messages": view.spec.messages}
@@ -233,7 +268,7 @@ class RunReconciler:
                 durability=_durability(view, closure),
                 timeout=parse_duration(timeout) if timeout is not None else None,
                 origin=view.spec.idempotency_key or "",
-                options={} if thread is None else {"thread": thread.plain()},
+                options=_options(view, thread),
                 rerun=repeated,
                 priority=view.spec.priority,
                 budget=view.spec.budget.plain() if view.spec.budget is not None else None,
@@ -266,15 +301,17 @@ class RunReconciler:
     async def _thread(self, view: RunView, closure: Closure) -> ThreadKey | None:
         """The thread that the Run goes on with, made if it isn't there. Raises ThreadRefused."""
         wanted, target = view.spec.thread_ref, view.spec.target
-        if wanted is None or target.kind != "Agent":
+        if wanted is None or target.kind not in CONVERSING:
             return None
         if target.namespace not in (None, view.metadata.namespace):
-            raise ThreadRefused("spec.threadRef: the agent is in another namespace than the thread")
+            raise ThreadRefused(f"spec.threadRef: the {target.kind.lower()} is in another namespace than the thread")
         memory = closure["objects"][closure["root"]]["spec"].get("memory") or {}
         directory = self._manager.service(ThreadDirectory)
-        return await directory.open(
-            view.metadata.namespace, wanted.name, agent=target.name, retention=memory.get("ttl")
-        )
+        agent = target.name if target.kind == "Agent" else ""
+        found = await directory.open(view.metadata.namespace, wanted.name, agent=agent, retention=memory.get("ttl"))
+        if found.agent and not agent:
+            raise ThreadRefused(f"thread {wanted.name} is one of agent {found.agent}, not of network {target.name}")
+        return found
 
     async def _closure(self, view: RunView, status: RunStatus) -> Closure | None:
         """Everything the target needs; None when something is missing, which `status` then says."""
@@ -293,6 +330,25 @@ class RunReconciler:
         find = self._manager.resolver.find
         namespaces = {name: await find(Place("namespaces", "", name)) for name in names}
         return with_default_models(closure, namespaces, self._manager.service(Settings).default_model)
+
+    async def _target(self, uid: str) -> tuple[str, str] | None:
+        """What a Run executes and in which revision, if it was never written down that it was accepted."""
+        if uid in self._resolved:
+            return self._resolved[uid]
+        assert self._pool is not None
+        closure = await self._pool.closure(uid)
+        return None if closure is None else (closure["root"], closure.get("hash", ""))
+
+    def _can_wait(self, run: Object, status: RunStatus) -> bool:
+        """Whether to leave the status as it is for now: the Run most likely ends before anybody reads it.
+
+        What nobody but the status knows, and what somebody should know, is written at once; the rest at the latest after `LATER`.
+        """
+        passing = status.phase in ("Pending", "Running") and status.only_says("Accepted", "Started", "Progressing")
+        if not passing or not self.crowded():
+            return False
+        due = self._put_off.get(run.uid)
+        return due is None or self._manager.clock.monotonic() < due
 
     async def _steer(self, run: Object, status: RunStatus, progress: Progress) -> None:
         """Pass on a wish that differs from what is so; each wish once, whatever happens in between."""
@@ -341,6 +397,14 @@ class RunReconciler:
             return run
 
 
+def _options(view: RunView, thread: ThreadKey | None) -> dict[str, Any]:
+    """What the target's runner is handed beside the input."""
+    found: dict[str, Any] = {} if thread is None else {"thread": thread.plain()}
+    plain = view.spec.plain()
+    asked = {name: plain[name] for name in ("toolChoice", "maxSteps") if plain.get(name) is not None}
+    return {**found, "request": asked} if asked else found
+
+
 def _durability(view: RunView, closure: Closure) -> Literal["power", "process"]:
     """The Run's own, or its target's, or `power`. Memory only is a weaker promise than is made; nothing is lost by more."""
     target = closure["objects"][closure["root"]]["spec"]
@@ -362,10 +426,12 @@ def setup(manager: Manager) -> None:
     """Run the controller, with the pool if there is one in this process."""
     try:
         pool: Pool | None = manager.service(Pool)
+        retention: Retention | None = manager.service(Retention)
     except LookupError:
-        pool = None
-    reconciler = RunReconciler(manager, pool)
+        pool = retention = None
+    reconciler = RunReconciler(manager, pool, retention)
     controller = manager.controller(KIND, reconciler, concurrency=8)
+    reconciler.crowded = lambda: len(controller.queue) >= CROWD
     controller.source(TOPIC, reconciler.submitted)
     manager.cache.informer(KIND).indexer.add_index(WAITING, _waits)
     controller.watches(KIND, _repeating_runs(manager))

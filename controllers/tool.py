@@ -8,9 +8,9 @@ Read next: `kastra.tool.check`, which looks at the body.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from kastra.agent.check import called_schema
 from kastra.api.errors import Cause
@@ -28,9 +28,13 @@ from kastra.runtime.view import Fields, View
 from kastra.runtime.view_builtin import BuiltinUse
 from kastra.runtime.view_checks import schema_findings, template_findings
 from kastra.runtime.view_errors import forbidden, invalid, required
-from kastra.runtime.view_types import Duration, NamedValues, Ref, Retry, ValueFrom
+from kastra.runtime.view_errors import unsupported as not_supported
+from kastra.runtime.view_steps import Approvers
+from kastra.runtime.view_types import Closed, Duration, NamedValues, Ref, Retry, ValueFrom
+from kastra.runtime.view_unions import either
 from kastra.tool.check import Unusable, check_body, schema_hash
 from kastra.tool.declared import ANYTHING
+from kastra.tool.isolated import LEAST_MEMORY, PROCESS
 from kastra.tool.toolkit.catalogue import builtins, problem
 
 BODIES = ("python", "http", "mcp", "process", "builtin", "agent", "workflow")
@@ -96,9 +100,9 @@ class ProcessBody(Fields):
     folder: str | None = None
     env: NamedValues = Field(default_factory=list)
     pass_env: list[str] | None = None
-    memory: str | int | None = None
+    memory: Annotated[str | int | None, either("bytes, as a number or with a unit (256Mi)")] = None
     cpu: int | None = None
-    max_output: str | int | None = None
+    max_output: Annotated[str | int | None, either("bytes, as a number or with a unit (1Mi)")] = None
 
 
 class RateLimit(Fields):
@@ -112,6 +116,28 @@ class ToolRefHolder(Fields):
     """Another tool that has a part in this one's calls."""
 
     tool_ref: Ref
+
+
+class Approval(Fields):
+    """On what terms people are asked about a call."""
+
+    approvers: Approvers | None = None
+    timeout: Duration | None = None
+    on_timeout: Literal["approve", "reject", "fail"] | None = None
+
+
+class Isolation(Closed):
+    """Where a Python body runs: in a process of its own for each call. Also written as its type alone."""
+
+    type: StrictStr
+    memory: StrictStr | StrictInt | None = None
+    cpu: StrictInt | None = Field(default=None, ge=1)
+    pass_env: list[StrictStr] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_type(cls, data: Any) -> Any:
+        return {"type": data} if isinstance(data, str) else data
 
 
 class ToolSpec(Fields):
@@ -133,7 +159,8 @@ class ToolSpec(Fields):
     concurrency: int | None = None
     rate_limit: RateLimit | None = None
     require_approval: bool = False
-    isolation: str | None = None
+    approval: Approval | None = None
+    isolation: Isolation | None = None
     delivery: Literal["AtLeastOnce", "AtMostOnce"] | None = None
     on_in_doubt: Literal["suspend", "fail", "retry", "probe"] | None = None
     probe: ToolRefHolder | None = None
@@ -197,11 +224,8 @@ class ToolView(View, kind="Tool"):
         return [(path, value) for path, value in used if value is not None]
 
     def unsupported(self) -> list[str]:
-        """Paths of the fields that are given, accepted, and not acted on by this version."""
-        return [f"spec.{name}" for name in _NOT_ACTED_ON if name in self.spec.model_fields_set]
-
-
-_NOT_ACTED_ON = ("isolation", "compensate")
+        """Every field has an effect."""
+        return []
 
 
 def validate(view: ToolView) -> list[Cause]:
@@ -226,12 +250,28 @@ def validate(view: ToolView) -> list[Cause]:
         field, message = problem(spec.builtin.name, spec.builtin.settings, group=False)
         if message:
             found.append(invalid(spec.builtin.plain().get(field), message, f"spec.builtin.{field}"))
+    if spec.isolation is not None:
+        found += _isolation_findings(spec.isolation, spec.python is not None)
     if spec.on_in_doubt == "probe" and spec.probe is None:
         found.append(required("spec.probe", "onInDoubt: probe needs a tool that finds out"))
     for schema, path in ((spec.input_schema, "spec.inputSchema"), (spec.output_schema, "spec.outputSchema")):
         if schema is not None:
             found += schema_findings(schema, path)
     return found
+
+
+def _isolation_findings(isolation: Isolation, python: bool) -> list[Cause]:
+    if isolation.type != PROCESS:
+        return [not_supported(isolation.type, (PROCESS,), "spec.isolation")]
+    if not python:
+        return [forbidden("goes with python; other bodies run no code in the server", "spec.isolation")]
+    memory = isolation.memory
+    try:
+        if memory is not None and not LEAST_MEMORY <= parse_quantity(str(memory)) <= 1 << 50:
+            raise ValueError("must be at least 128Mi, which an interpreter needs, and at most 1Pi")
+    except ValueError as error:
+        return [invalid(memory, str(error), "spec.isolation.memory")]
+    return []
 
 
 def _auth_findings(auth: HttpAuth) -> list[Cause]:

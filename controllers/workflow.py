@@ -11,16 +11,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
+from kastra.agent.check import step_schemas
 from kastra.api.errors import AlreadyExists, Cause, Forbidden, Invalid
 from kastra.api.meta import HOLD_SCHEDULES
 from kastra.api.types import Reference
 from kastra.config import Settings
-from kastra.engine.check import Examined, examine_workflow
+from kastra.engine.check import Examined, examine_called, examine_workflow
+from kastra.engine.compiler_called import Called
 from kastra.engine.mailroom import Mailroom
 from kastra.runtime.declarative import Context, controller
 from kastra.runtime.manager import Manager
 from kastra.runtime.namespaces import look_again_when_namespaces_change
-from kastra.runtime.readiness import EARLY, examine, listed, suspended
+from kastra.runtime.readiness import EARLY, Dependencies, examine, listed, suspended
 from kastra.runtime.reconcile import Result
 from kastra.runtime.step_schemas import resume_schemas
 from kastra.runtime.triggers.compiled import child_schedules, trigger_findings
@@ -32,6 +34,7 @@ from kastra.runtime.view_steps import RunTimeout, Step, Steps, StepTimeout, step
 from kastra.runtime.view_triggers import OnlySchedule, OwnSchedules, Trigger
 from kastra.runtime.view_types import Budget, Duration, Renamed, Retry
 from kastra.tool.check import Unusable, check_function, check_schema
+from kastra.tool.schema import schema_problems
 
 
 class WorkflowInput(Fields):
@@ -199,6 +202,9 @@ async def reconcile(workflow: WorkflowView, ctx: Context) -> Result:
         return ctx.not_ready("UnsupportedFeatures", f"not done by this version: {message}")
     if found.reason:
         return ctx.not_ready(found.reason, found.message)
+    mismatches = examine_called(workflow.spec.plain(), _called(found, ctx), schema_problems)
+    if mismatches:
+        return ctx.not_ready("SchemaMismatch", listed(f"{cause.field}: {cause.message}" for cause in mismatches))
     try:
         for part, path in _schemas(workflow.spec):
             check_schema(part.schema_ if part is not None else None, f"{path}.schema")
@@ -208,6 +214,16 @@ async def reconcile(workflow: WorkflowView, ctx: Context) -> Result:
     if refused:
         return ctx.not_ready("ChildRefused", refused)
     return ctx.ready(f"{compiled.steps} step{'' if compiled.steps == 1 else 's'}", "Compiled")
+
+
+def _called(found: Dependencies, ctx: Context) -> dict[str, Called]:
+    """The schemas of what the steps call, by the paths of the steps."""
+    called = {}
+    for path, target in found.resolution.resolved.items():
+        view: Any = ctx.view(target.kind).of(target)
+        taken, given = step_schemas(target.kind, view.spec.plain(), target.status)
+        called[path.rpartition(".")[0]] = Called(f"{target.kind} {target.name}", taken, given)
+    return called
 
 
 async def _make_schedules(workflow: WorkflowView, ctx: Context) -> str:

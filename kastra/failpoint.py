@@ -3,7 +3,8 @@
 `failpoint("store.before_commit")` is one dictionary look-up unless the environment variable `KASTRA_FAILPOINTS` arms the
 name: `name=kill` (SIGKILL to this process), `name=raise` (OSError), `name=sleep:0.5`, and each may carry `@n` to act at the
 n-th pass only (`journal.after_append=kill@3`); several are separated by `;`. With `KASTRA_FAILPOINTS_LOG` set to a file,
-every name passed is appended to it once, so that a test can list the points a scenario reaches.
+every name passed is appended to it once, so that a test can list the points a scenario reaches, and the one that killed the
+process once more as `name=kill`.
 
 Source: gofail, as etcd's robustness tests use it.
 """
@@ -29,13 +30,17 @@ _active = False
 _lock = threading.Lock()
 
 
-def arm(text: str) -> None:
+def arm(text: str, log: str = "") -> None:
     """Arm the failpoints that `text` describes, replacing what was armed; an empty text disarms all.
+
+    Args:
+        log: a file to use as `KASTRA_FAILPOINTS_LOG` from now on; empty for the one there is, if any.
 
     Raises:
         ValueError: `text` does not have the form described above.
     """
-    global _active
+    global _active, _log_path
+    _log_path = log or _log_path
     _armed.clear()
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         name, separator, action = part.partition("=")
@@ -68,6 +73,9 @@ def _pass(name: str) -> None:
     if not due:
         return
     if armed.action == "kill":
+        if _log_path is not None:
+            with open(_log_path, "a", encoding="utf-8") as log:  # noqa: PTH123 - the last thing this process does
+                log.write(name + "=kill\n")
         os.kill(os.getpid(), signal.SIGKILL)
     elif armed.action == "raise":
         raise OSError(f"failpoint {name}")

@@ -14,6 +14,7 @@ sys.dont_write_bytecode = False
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash", choices=["sample", "full"], default="sample", help="how many of the crash cases to run")
+    parser.addoption("--crash-report", default="", help="file for the report of the full campaign of kills")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from kastra.model.interface import ToolCall, compact
 from kastra.tool.schema import JsonSchema
 
 from .gather import gather
+from .terms import NO_TERMS, Terms
 
 if TYPE_CHECKING:
     from .loop import BoundTool
@@ -36,6 +37,7 @@ async def ask_to_call(
     description: str = "",
     schema: Mapping[str, Any] | None = None,
     provenance: Mapping[str, str] | None = None,
+    terms: Terms = NO_TERMS,
 ) -> Decision:
     """What people decide about one call.
 
@@ -44,6 +46,7 @@ async def ask_to_call(
         who: wants it, for the message: `agent helper`; empty for a step of a workflow.
         schema: of the arguments, by which edited ones are checked.
         provenance: `{agent}` or `{network}`.
+        terms: who may decide, and until when.
 
     Raises:
         StepError: there is nobody to ask.
@@ -54,7 +57,9 @@ async def ask_to_call(
     shown = compact(dict(arguments))
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
     message = f"{who[:1].upper()}{who[1:]} wants to call {tool} with {shown}" if who else f"Call {tool} with {shown}?"
-    return await ask(step.child(SEGMENT), Request(message, calls=[call]))
+    on_timeout = terms.on_timeout or "fail"
+    request = Request(message, None, terms.approvers, [call], terms.seconds, on_timeout)
+    return await ask(step.child(SEGMENT), request)
 
 
 def agreed(decision: Decision, tool: str, arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +84,7 @@ async def permitted(
     """By position, for the calls of a turn that need an approval: the arguments to call with, or why it isn't called.
 
     Raises:
-        StepError: there is nobody to ask.
+        StepError: there is nobody to ask, or nobody decided before a deadline with `onTimeout: fail`.
     """
     found: dict[int, Mapping[str, Any] | StepError] = {}
 
@@ -93,7 +98,10 @@ async def permitted(
             description=tool.description,
             schema=tool.schema,
             provenance={"agent": agent},
+            terms=tool.terms,
         )
+        if decision.verdict == "expire":
+            raise decision.refusal(f"the call of {tool.name}")
         try:
             found[index] = agreed(decision, tool.name, arguments, tool.schema)
         except StepError as error:

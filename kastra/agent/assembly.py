@@ -9,6 +9,7 @@ Reads no API and resolves no reference. Read next: `kastra.agent.runners`, which
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kastra.api.durations import parse_duration
@@ -26,13 +27,17 @@ from kastra.tool.throttle import Throttle
 
 from .builtin import builtin_object
 from .calls import Delivery, nested_outcome, tool_outcome
-from .guarding import guards_of
-from .loop import TOOL_CONCURRENCY, Agent, AgentResult, BoundTool, CallTool, answer, stop_condition
+from .conversations import thread_below
+from .guarding import guards_of, with_search
+from .knowing import TOOL as KNOWLEDGE
+from .knowing import knowledge_use
+from .loop import TOOL_CONCURRENCY, Agent, AgentResult, BoundTool, CallTool, stop_condition
 from .models import Lookup, lookup_in, models_of, refuse
 from .probing import probe_of
-from .remembering import memory_of
+from .remembering import answer_in, memory_of
 from .servers import offered, server_tool
 from .services import AgentServices
+from .terms import NO_TERMS, Terms
 
 MAX_DEPTH = 8
 """Levels of agents called by agents."""
@@ -145,6 +150,7 @@ class Assembly:
         spec = target["spec"]
         preset: Mapping[str, Any] = binding.get("preset") or {}
         approval = approval or bool(spec.get("requireApproval"))
+        terms = Terms.of(spec.get("approval")) if target["kind"] == "Tool" else NO_TERMS
         kind, inner = target["kind"], target
         if kind == "Tool":
             for body, body_kind in (("agent", "Agent"), ("workflow", "Workflow")):
@@ -154,7 +160,7 @@ class Assembly:
         if kind == "Tool":
             made = await self.tool(target, objects)
             call = self._call_tool(made, target, objects)
-            return BoundTool(name, described or made.description, made.schema, call, preset, approval)
+            return BoundTool(name, described or made.description, made.schema, call, preset, approval, terms)
         if kind == "Agent":
             schema = spec.get("inputSchema") or ASK_SCHEMA
             call = _checked(name, schema, self._call_agent(inner, objects, as_prompt=schema is ASK_SCHEMA))
@@ -163,7 +169,7 @@ class Assembly:
             call = _checked(name, schema, self._call_child(inner, objects))
         else:
             raise refuse(f"{kind} {target['namespace']}/{target['name']} can't be called as a tool")
-        return BoundTool(name, described or f"{kind} {inner['name']}", schema, call, preset, approval)
+        return BoundTool(name, described or f"{kind} {inner['name']}", schema, call, preset, approval, terms)
 
     def _call_tool(self, tool: DeclaredTool, found: ClosureObject | None, objects: Objects) -> CallTool:
         spec: Mapping[str, Any] = found["spec"] if found is not None else {}
@@ -188,7 +194,9 @@ class Assembly:
                     raise StepError("tool", f"agents call agents more than {MAX_DEPTH} levels deep", retryable=False)
                 agent = await self.agent(target, objects)
                 value = arguments.get("prompt") if as_prompt else dict(arguments)
-                return final(agent, await answer(agent, step.child(key), value, self.services.clock))
+                place = step.child(key)
+                thread = await thread_below(self.services, place, agent, target["name"], target["namespace"])
+                return final(agent, await answer_in(agent, place, value, self, thread))
 
             return await nested_outcome(perform)
 
@@ -255,6 +263,11 @@ class Assembly:
                 target = lookup(f"spec.tools[{index}]")
             approval = bool(binding.get("requireApproval")) or binding["name"] in approved or shown in approved
             tools.append(await self.bound(target, objects, shown, binding, approval))
+        if (known := knowledge_use(spec, lookup)) is not None:
+            target = builtin_object(known[0], namespace, f"Agent {namespace}/{name}: spec.knowledge")
+            tools.append(await self.bound(target, objects, KNOWLEDGE, known[1], KNOWLEDGE in approved))
+        shared = Terms.of(spec.get("approval"))
+        tools = [replace(tool, terms=tool.terms.filled(shared)) for tool in tools]
         texts = spec.get("instructions") or []
         if spec.get("instructionsFrom") is not None:
             try:
@@ -269,18 +282,19 @@ class Assembly:
             timeout = None if spec.get("timeout") is None else parse_duration(spec["timeout"])
         except (CelError, ValueError) as error:
             raise refuse(f"Agent {namespace}/{name}: {error}") from None
+        guards = guards_of(spec, lookup, self.services, owner)
         return Agent(
             name,
             instructions,
             models,
-            tools,
+            with_search(tools, guards, owner),
             output,
             int(spec.get("maxSteps") or 5),
             timeout,
             tool_choice=spec.get("toolChoice") or "auto",
             tool_concurrency=int(spec.get("toolCallConcurrency") or TOOL_CONCURRENCY),
             stop_when=stop_when,
-            guards=guards_of(spec, lookup, self.services, owner),
+            guards=guards,
             memory=await memory_of(spec, lookup, objects, self, f"{namespace}/{name}"),
         )
 
@@ -315,4 +329,5 @@ def final(agent: Agent, result: AgentResult) -> Any:
     if result.finish_reason == "content-filter":
         message = f"agent {agent.name}: the provider's content filter withheld the answer"
         raise StepError("model", message, retryable=False, details={"finishReason": "content-filter"})
-    return result.object if agent.output is not None else result.text
+    shaped = agent.output is not None or (agent.guards is not None and agent.guards.structuring is not None)
+    return result.object if shaped else result.text

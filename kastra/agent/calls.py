@@ -9,9 +9,11 @@ Read next: `kastra.agent.loop`, which decides what is called.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from kastra.clock import Clock
+from kastra.engine.context import Place
 from kastra.engine.retry import NO_RETRY, RetryPolicy
 from kastra.engine.step import CallOptions, Effect, Probe, StepContext, StepError
 from kastra.model.chain import ModelEntry as ModelEntry
@@ -25,8 +27,12 @@ from kastra.model.interface import (
 from kastra.tool.declared import DeclaredTool
 from kastra.tool.interface import ToolContext, ToolError
 
+from .belonging import current_thread
 from .deltas import alive, published
 from .reservation import estimate
+
+if TYPE_CHECKING:
+    from .processors.asking import Ask
 
 _STEP_TYPES = {
     "rate_limit": "rate_limit",
@@ -45,27 +51,29 @@ async def call_model(
     clock: Clock,
     *,
     publish: bool = True,
-    finish: Callable[[ModelResponse], dict[str, Any]] | None = None,
+    ask: "Ask | None" = None,
     told: dict[str, Any] | None = None,
 ) -> ModelResponse:
     """The response of the first model that gives one.
 
     Args:
         publish: whether those who follow the Run see it as it arrives.
-        finish: what is journaled of the response, if not all of it as it is.
-        told: takes what `finish` added under `guard`.
+        ask: makes the call, where processors are around it; it shows the answer itself.
+        told: takes what processors noted.
 
     Raises:
         StepError: none does; the type says why the last one didn't.
     """
 
     async def perform(effect: Effect) -> dict[str, Any]:
-        watch = published(effect) if publish else alive(effect)
         try:
+            if ask is not None:
+                return await ask(effect, entries, request)
+            watch = published(effect) if publish else alive(effect)
             response = await collected(answers(entries, request, clock, effect.idempotency_key), watch)
         except ModelError as error:
             raise step_error(error) from None
-        return response.plain() if finish is None else finish(response)
+        return response.plain()
 
     options = CallOptions(
         kind="model",
@@ -179,7 +187,21 @@ async def tool_outcome(
 
 
 def _context(step: StepContext, effect: Effect, failures: int) -> ToolContext:
-    return ToolContext(effect.idempotency_key, effect.attempt + failures, step.run_uid, effect.emit)
+    attempt, thread = effect.attempt + failures, current_thread()
+    if not isinstance(step, Place):
+        return ToolContext(effect.idempotency_key, attempt, step.run_uid, effect.emit, thread=thread)
+    execution = step.execution
+    waiting = partial(execution.paused, effect.idempotency_key)
+    return ToolContext(
+        effect.idempotency_key,
+        attempt,
+        step.run_uid,
+        effect.emit,
+        run_name=execution.facts.name,
+        run_namespace=execution.namespace,
+        thread=thread,
+        waiting=waiting,
+    )
 
 
 async def nested_outcome(call: Callable[[], Awaitable[Any]]) -> dict[str, Any]:

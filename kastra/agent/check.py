@@ -14,6 +14,7 @@ from .assembly import ASK_SCHEMA
 from .models import key_variable
 
 NO_PROBLEM = ("", "")
+TEXT: Mapping[str, Any] = {"type": "string"}
 
 
 def missing_key(provider: str) -> str:
@@ -78,3 +79,22 @@ def called_schema(kind: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
     if kind == "Agent":
         return spec.get("inputSchema") or ASK_SCHEMA
     return spec.get("inputSchema") or (spec.get("input") or {}).get("schema") or ANYTHING
+
+
+def step_schemas(
+    kind: str, spec: Mapping[str, Any], status: Mapping[str, Any]
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """What a step that calls an object gives it and gets from it, as far as that is known; None where anything may be.
+
+    Args:
+        spec: plain and normalised.
+        status: of a Tool, which has the schema of a body that has one of its own.
+    """
+    if kind == "Tool":
+        return spec.get("inputSchema") or status.get("inputSchema"), spec.get("outputSchema")
+    if kind == "Workflow":
+        return (spec.get("input") or {}).get("schema"), (spec.get("output") or {}).get("schema")
+    if kind == "Agent":
+        # Whatever an agent is given becomes a message. Without a schema its answer is text, unless a processor makes something of it.
+        return None, spec.get("outputSchema") or (None if spec.get("processors") else TEXT)
+    return None, (spec.get("output") or {}).get("schema")

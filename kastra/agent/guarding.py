@@ -1,19 +1,55 @@
-"""From the `processors` and `guardrails` of an Agent to what is applied, with the models that judge.
+"""From the `processors` and `guardrails` of an Agent to what is applied, with the models that judge and the tools that search.
 
 Ids that have a meaning elsewhere and no effect here are left out among processors, which the Agent's condition
 `UnsupportedFeatures` says; a guardrail that can't be applied is refused. Read next: `kastra.agent.processors.guards`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kastra.engine.step import StepContext
 from kastra.model.chain import ModelEntry
 
+from .loop import BoundTool
 from .models import Lookup, models_of, refuse
-from .processors.catalogue import KNOWN_ONLY, make, phases
+from .processors.caching import Cache, Caching
+from .processors.catalogue import KNOWN_ONLY, MEMORY, declare, phases
+from .processors.cost import CostLimit
 from .processors.guards import Guards
 from .processors.interface import Processor
+from .processors.recovery import ErrorProcessor
+from .processors.searching import LOAD, LOAD_SCHEMA, SEARCH, SEARCH_SCHEMA, Searching
+from .processors.selection import Selecting, Selection
+from .processors.shaping import SINGLE, Shape
+from .processors.showing import Batching
+from .processors.structuring import Structuring
 from .services import AgentServices
+
+SIDES = ("input", "output", "error")
+
+
+def uses(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, str]]:
+    """`(use, path, list)` of everything that is to be applied around the model; the list is one of `SIDES` or `guardrails`."""
+    for index, use in enumerate(spec.get("guardrails") or ()):
+        yield use, f"spec.guardrails[{index}]", "guardrails"
+    for side in SIDES:
+        for index, use in enumerate((spec.get("processors") or {}).get(side) or ()):
+            yield use, f"spec.processors.{side}[{index}]", side
+
+
+def declared(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, str, Processor | Shape | ValueError]]:
+    """As `uses`, with what each means, or why it means nothing; without those that are known and have no effect."""
+    seen: dict[str, str] = {}
+    for use, path, side in uses(spec):
+        if side != "guardrails" and use["id"] in (KNOWN_ONLY if side == "error" else KNOWN_ONLY | MEMORY):
+            continue
+        try:
+            made: Processor | Shape | ValueError = declare(use, path, side)
+            if use["id"] in SINGLE and seen.setdefault(use["id"], path) != path:
+                made = ValueError(f"{path}.id: there is a {use['id']} already: {seen[use['id']]}")
+        except ValueError as error:
+            made = error
+        yield use, path, side, made
 
 
 def guards_of(spec: Mapping[str, Any], lookup: Lookup, services: AgentServices, owner: str) -> Guards | None:
@@ -22,27 +58,93 @@ def guards_of(spec: Mapping[str, Any], lookup: Lookup, services: AgentServices, 
     Raises:
         StepError: one can't be made of what is written (type `validation`).
     """
-    declared = spec.get("processors") or {}
     given: list[Processor] = []
     answered: list[Processor] = []
     judges: dict[str, list[ModelEntry]] = {}
-    places = [(use, f"spec.guardrails[{index}]", "") for index, use in enumerate(spec.get("guardrails") or ())]
-    places += [
-        (use, f"spec.processors.{side}[{index}]", side)
-        for side in ("input", "output")
-        for index, use in enumerate(declared.get(side) or ())
-        if use["id"] not in KNOWN_ONLY
-    ]
-    for use, path, side in places:
-        try:
-            made = make(use, path, guardrail=not side)
-        except ValueError as error:
-            raise refuse(f"Agent {owner}: {error}") from None
-        where = phases(use, given=side)
+    shapes: list[tuple[str, Shape]] = []
+
+    def models(choice: Mapping[str, Any], path: str) -> list[ModelEntry]:
+        return models_of({"model": choice}, lookup, {}, services, f"{path}.config")
+
+    for use, path, side, made in declared(spec):
+        if isinstance(made, ValueError):
+            raise refuse(f"Agent {owner}: {made}")
+        if not isinstance(made, Processor):
+            shapes.append((path, made))
+            continue
+        where = phases(use, given="" if side == "guardrails" else side)
         if "input" in where:
             given.append(made)
         if "output" in where:
             answered.append(made)
-        if made.model is not None:
-            judges[path] = models_of({"model": made.model["choice"]}, lookup, {}, services, f"{path}.config")
-    return Guards(given, answered, judges) if given or answered else None
+        if made.judge is not None:
+            judges[path] = models(made.judge.choice, path)
+    if not given and not answered and not shapes:
+        return None
+    selection, structurers, cache = None, list[ModelEntry](), None
+    for path, made in shapes:
+        if isinstance(made, Selecting):
+            candidates = {each.name: models(each.choice, path) for each in made.candidates}
+            selection = Selection(made, models(made.judge, path), candidates)
+        elif isinstance(made, Structuring) and made.choice is not None:
+            structurers = models(made.choice, path)
+        elif isinstance(made, Caching):
+            cache = Cache(made, services.responses, owner)
+    found = [made for _, made in shapes]
+    retries = spec.get("maxProcessorRetries")
+    return Guards(
+        given,
+        answered,
+        judges,
+        retries=1 if retries is None else int(retries),
+        recovery=[made for made in found if isinstance(made, ErrorProcessor)],
+        costs=[made for made in found if isinstance(made, CostLimit)],
+        selection=selection,
+        search=next((made for made in found if isinstance(made, Searching)), None),
+        cache=cache,
+        structuring=next((made for made in found if isinstance(made, Structuring)), None),
+        structurers=structurers,
+        batching=next((made for made in found if isinstance(made, Batching)), None),
+    )
+
+
+def with_search(tools: Sequence[BoundTool], guards: Guards | None, owner: str) -> list[BoundTool]:
+    """The tools of an agent, with those by which its model finds others, if it has a `tool-search`.
+
+    Raises:
+        StepError: a tool of the agent has the name of one of them (type `validation`).
+    """
+    if guards is None or guards.search is None:
+        return list(tools)
+    search = guards.search
+    for tool in tools:
+        if tool.name in search.names:
+            raise refuse(
+                f"Agent {owner}: tool-search adds a tool {tool.name}, and there is one already: rename it by `as`"
+            )
+    definitions = [tool.definition() for tool in tools]
+
+    async def find(step: StepContext, key: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        query = arguments.get("query")
+        if not isinstance(query, str):
+            return {"error": {"type": "validation", "title": f"{SEARCH}: query must be a text"}}
+        # Recorded, because a server may offer other tools when the Run is recovered.
+        return {"result": await step.decide(key, search.found(definitions, query))}
+
+    async def load(step: StepContext, key: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return {"result": await step.decide(key, search.load(definitions, str(arguments.get("toolName"))))}
+        except LookupError as error:
+            return {"error": {"type": "tool", "title": str(error.args[0])}}
+
+    added = [
+        BoundTool(
+            SEARCH,
+            "Finds tools by what they do. There are tools that you are not told of; look for one before you say that something "
+            "can't be done.",
+            SEARCH_SCHEMA,
+            find,
+        ),
+        BoundTool(LOAD, f"Makes a tool that {SEARCH} found available from your next turn on.", LOAD_SCHEMA, load),
+    ]
+    return [*tools, *(tool for tool in added if tool.name in search.names)]

@@ -23,11 +23,15 @@ from kastra.tool.schema import JsonSchema
 from kastra.tool.timeout import within
 
 from .approvals import permitted
+from .belonging import belonging
 from .calls import ModelEntry, call_model
 from .gather import gather
 from .messages import assistant, conversation, summed, tool_result
+from .processors.asking import asking, feedback
 from .processors.guards import Guards
 from .processors.interface import Tripwire
+from .processors.structuring import Structured, structured
+from .terms import NO_TERMS, Terms
 
 if TYPE_CHECKING:
     from .memory import AgentMemory
@@ -45,6 +49,14 @@ class CallTool(Protocol):
         ...
 
 
+class StopCondition(Protocol):
+    """Whether an answer ends after a turn that called tools."""
+
+    def evaluate(self, bindings: Mapping[str, Any]) -> Any:
+        """True if it does, of `turns`, `called`, `text` and `results`. Raises CelError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BoundTool:
     """A tool as one agent has it.
@@ -56,6 +68,7 @@ class BoundTool:
         call: performs it.
         preset: arguments that are fixed; the model neither sees nor changes them.
         require_approval: whether a person must agree to each call.
+        terms: on which they are asked.
     """
 
     name: str
@@ -64,6 +77,7 @@ class BoundTool:
     call: CallTool
     preset: Mapping[str, Any] = field(default_factory=dict)
     require_approval: bool = False
+    terms: Terms = NO_TERMS
 
     def definition(self) -> ToolDefinition:
         """As the model is told of it: without the preset arguments."""
@@ -94,6 +108,7 @@ class Agent:
         streams: whether those who follow see its answer as it arrives.
         memory: how it remembers; None for what a thread's default is.
         before: puts what is remembered in front of a conversation; None outside of a thread.
+        thread: that it goes on with, as tools are told of it; None outside of a thread.
     """
 
     name: str
@@ -105,11 +120,12 @@ class Agent:
     timeout: float | None = None
     tool_choice: str | Mapping[str, str] = "auto"
     tool_concurrency: int = TOOL_CONCURRENCY
-    stop_when: Program | None = None
+    stop_when: "StopCondition | None" = None
     guards: Guards | None = None
     streams: bool = True
     memory: "AgentMemory | None" = None
     before: Callable[[list[Message]], list[Message]] | None = None
+    thread: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,7 @@ class AgentResult:
         tool_calls: tools called, agents below not counted.
         tripwire: why a processor ended it; None if none did.
         given: what it was given, as it was sent to the model; instructions and what is remembered apart.
+        used_fallback: whether `object` is the fallback of `structured-output`.
     """
 
     text: str
@@ -137,6 +154,7 @@ class AgentResult:
     tool_calls: int
     tripwire: Tripwire | None = None
     given: Sequence[Message] = ()
+    used_fallback: bool = False
 
     def plain(self) -> dict[str, Any]:
         """As the `generate` subresource answers."""
@@ -144,6 +162,7 @@ class AgentResult:
             **({} if self.tripwire is None else {"tripwire": self.tripwire.plain()}),
             "text": self.text,
             "object": self.object,
+            **({"usedFallbackValue": True} if self.used_fallback else {}),
             "messages": list(self.messages),
             "usage": dict(self.usage),
             "finishReason": self.finish_reason,
@@ -159,11 +178,10 @@ async def answer(
     Raises:
         StepError: no model answered, a tool needs an approval, the answer doesn't satisfy the schema, or it took too long.
     """
-    if agent.timeout is None:
-        return await _answer(agent, step, value, clock, parameters or {})
+    work = partial(_answer, agent, step, value, clock, parameters or {})
     try:
-        work = partial(_answer, agent, step, value, clock, parameters or {})
-        return await within(clock, agent.timeout, work, waited(step))
+        with belonging(agent.thread):
+            return await within(clock, agent.timeout, work, waited(step))
     except TimeoutError:
         raise StepError("timeout", f"agent {agent.name} took longer than {agent.timeout:g}s") from None
 
@@ -183,7 +201,9 @@ async def _answer(
     usage: dict[str, float] = {}
     tools = {tool.name: tool for tool in agent.tools}
     definitions = [tool.definition() for tool in agent.tools]
-    called, repaired, turn, looked = 0, False, 0, 0
+    called, repaired, turn, looked, refused = 0, False, 0, 0, 0
+    models = agent.models
+    ask = None if guards is None else asking(guards, instructions, clock, agent.streams)
     names: list[str] = []
 
     def stopped(trip: Tripwire) -> AgentResult:
@@ -196,38 +216,38 @@ async def _answer(
             usage = summed(usage, used)
             if trip is not None:
                 return stopped(trip)
+        if guards is not None and guards.selection is not None:
+            models, used = await guards.selection.answering(turn, step, agent.models, models, messages, clock)
+            usage = summed(usage, used)
+        sent = list(messages) if guards is None else guards.fitted(messages)
         request = ModelRequest(
-            messages=list(messages) if guards is None else guards.fitted(messages),
-            tools=definitions,
+            messages=sent,
+            tools=definitions if guards is None else guards.offered(definitions, messages, agent.tool_choice),
             tool_choice=agent.tool_choice if turn == 0 or agent.tool_choice == "none" else "auto",
             output_schema=agent.output.schema if agent.output else None,
             parameters=parameters,
             input=value,
             turn=turn,
-            first=first,
+            first=first - len(messages) + len(sent),
         )
-        if len(request.messages) != len(messages):
-            request = replace(request, first=first - len(messages) + len(request.messages))
+        if guards is not None and (trip := await guards.afford(place, usage, models, request)) is not None:
+            return stopped(trip)
         told: dict[str, Any] = {}
-        response = await call_model(
-            step,
-            f"turn[{turn}]",
-            agent.models,
-            request,
-            clock,
-            publish=agent.streams and (guards is None or guards.lets_stream),
-            finish=None if guards is None else partial(_finished, guards, instructions),
-            told=told,
-        )
+        key = f"turn[{turn}]"
+        response = await call_model(step, key, models, request, clock, publish=agent.streams, ask=ask, told=told)
         usage = summed(usage, {"calls": 1, **dict[str, Any](response.usage)})
         turn += 1
-        if "tripwire" in told:
-            return stopped(Tripwire.of(told["tripwire"]))
-        if guards is not None and guards.judges:
-            response, trip, used = await guards.judge(place.child("answer"), response, clock)
+        if guards is not None:
+            response, trip, used = await guards.judge(place.child("answer"), told, response, clock)
             usage = summed(usage, used)
             if trip is not None:
-                return stopped(trip)
+                if not trip.retry or refused >= guards.retries:
+                    return stopped(trip)
+                # As with a repair: on top of maxSteps, and without the answer that nobody may see.
+                refused += 1
+                messages.append({"role": "user", "content": feedback(trip)})
+                looked = len(messages)
+                continue
         messages.append(assistant(response))
         looked = len(messages)
         finish: str = response.finish_reason
@@ -253,19 +273,51 @@ async def _answer(
             looked += 1
             continue
         value_ = response.object if agent.output is not None and not response.tool_calls else None
+        fell_back = False
+        if guards is not None:
+            ended = await _ended(guards, agent, step, turn, messages, looked, response, instructions, clock)
+            usage = summed(usage, ended.usage)
+            if ended.tripwire is not None:
+                return stopped(ended.tripwire)
+            if ended.made is not None:
+                value_, fell_back = ended.made.object, ended.made.used_fallback
+        said, asked_for = messages[first:], messages[first - given : first]
         return AgentResult(
-            response.text, value_, messages[first:], usage, finish, turn, called, given=messages[first - given : first]
+            response.text, value_, said, usage, finish, turn, called, given=asked_for, used_fallback=fell_back
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    tripwire: Tripwire | None
+    usage: Mapping[str, float]
+    made: Structured | None = None
+
+
+async def _ended(
+    guards: Guards,
+    agent: Agent,
+    step: StepContext,
+    turns: int,
+    messages: list[Message],
+    looked: int,
+    response: ModelResponse,
+    instructions: str,
+    clock: Clock,
+) -> _Ended:
+    """What processors make of the end: they look at results that no model reads, but whoever asked does, and structure the answer."""
+    if looked < len(messages):
+        return _Ended(*await guards.look(step.child(f"turn[{turns}]"), messages, looked, instructions, clock))
+    if guards.structuring is None or agent.output is not None:
+        return _Ended(None, {})
+    place, models = step.child(f"turn[{turns - 1}]/answer"), guards.structurers or agent.models
+    made = await structured(guards.structuring, models, place, response.text, clock)
+    return _Ended(None, made.usage, made)
 
 
 def stop_condition(text: str) -> Program:
     """An Agent's `stopWhen`, compiled. Raises CelError."""
     return environment("turns", "called", "text", "results").compile(text)
-
-
-def _finished(guards: Guards, instructions: str, response: ModelResponse) -> dict[str, Any]:
-    response, found = guards.finished(response, instructions)
-    return {**response.plain(), "guard": found} if found else response.plain()
 
 
 def _stops(agent: Agent, turns: int, called: Sequence[str], text: str, results: Sequence[Message]) -> bool:

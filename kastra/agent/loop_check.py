@@ -10,25 +10,31 @@ from kastra.api.errors import INVALID, Cause
 from kastra.cel import CelError
 from kastra.model.check import model_findings
 
+from .guarding import declared, uses
 from .loop import stop_condition
-from .processors.catalogue import KNOWN_ONLY, make
+from .processors.catalogue import KNOWN_ONLY
+from .processors.interface import Processor
+from .processors.selection import Selecting
+from .processors.shaping import Shape
+from .processors.structuring import Structuring
 
 
-def _declared(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, bool]]:
-    """`(use, path, whether it is a guardrail)` of everything that is to be applied around the model."""
-    for index, use in enumerate(spec.get("guardrails") or ()):
-        yield use, f"spec.guardrails[{index}]", True
-    for side in ("input", "output"):
-        for index, use in enumerate((spec.get("processors") or {}).get(side) or ()):
-            yield use, f"spec.processors.{side}[{index}]", False
+def _models(made: Processor | Shape) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The models that a processor asks, each with its place below `config`."""
+    if isinstance(made, Processor):
+        if made.judge is not None:
+            yield made.judge.choice, ".model"
+    elif isinstance(made, Selecting):
+        yield made.judge, ".model"
+        for index, each in enumerate(made.candidates):
+            yield each.choice, f".choices[{index}].model"
+    elif isinstance(made, Structuring) and made.choice is not None:
+        yield made.choice, ".model"
 
 
 def unsupported_processors(spec: Mapping[str, Any]) -> list[str]:
     """Paths of the processors that are known and have no effect."""
-    found = [path for use, path, guardrail in _declared(spec) if not guardrail and use["id"] in KNOWN_ONLY]
-    if (spec.get("processors") or {}).get("error"):
-        found.append("spec.processors.error")
-    return found
+    return [path for use, path, side in uses(spec) if side != "guardrails" and use["id"] in KNOWN_ONLY]
 
 
 def loop_findings(spec: Mapping[str, Any], tools: Collection[str]) -> list[Cause]:
@@ -38,20 +44,18 @@ def loop_findings(spec: Mapping[str, Any], tools: Collection[str]) -> list[Cause
         tools: the names of its tools as far as they are known; those of a server aren't.
     """
     found: list[Cause] = []
-    for use, path, guardrail in _declared(spec):
-        if not guardrail and use["id"] in KNOWN_ONLY:
-            continue
-        try:
-            made = make(use, path, guardrail=guardrail)
-        except ValueError as error:
-            where, _, what = str(error).partition(": ")
+    for _, path, _, made in declared(spec):
+        if isinstance(made, ValueError):
+            where, _, what = str(made).partition(": ")
             found.append(Cause(INVALID, f"Invalid value: {what}", where))
             continue
-        if made.model is not None:
-            choice = made.model["choice"]
+        for model, field in _models(made):
             found += model_findings(
-                choice["provider"], choice.get("name") or "", choice.get("parameters") or {}, f"{path}.config.model"
+                model["provider"], model.get("name") or "", model.get("parameters") or {}, f"{path}.config{field}"
             )
+        if isinstance(made, Structuring) and spec.get("outputSchema") is not None:
+            why = "Invalid value: spec.outputSchema already makes the answer an object; leave one of them out"
+            found.append(Cause(INVALID, why, path))
     if spec.get("stopWhen") is not None:
         try:
             stop_condition(spec["stopWhen"])

@@ -35,6 +35,7 @@ from kastra.model.interface import Message, ModelError, ModelRequest, compact
 from .calls import call_model, step_error
 from .loop import Agent, AgentResult, answer
 from .messages import conversation, summed
+from .titles import Titles, Titling
 from .working_memory import KEY, section, working_tool
 
 PATIENCE = 60.0
@@ -83,6 +84,8 @@ class AgentMemory:
         embedder: makes vectors for semantic recall.
         model: of the embedder, by which vectors are told apart.
         summarizer: sums up; the agent itself if None.
+        titling: how threads get a title; None for not at all.
+        titles: makes them; None where none are made.
     """
 
     spec: MemorySpec
@@ -90,6 +93,8 @@ class AgentMemory:
     embedder: Embedder | None = None
     model: str = ""
     summarizer: Agent | None = None
+    titling: Titling | None = None
+    titles: Titles | None = None
 
 
 async def converse(
@@ -111,7 +116,7 @@ async def converse(
         raise StepError(
             "validation", f"agent {agent.name}: its memory is switched off; leave the thread out", retryable=False
         )
-    async with _turn(step, recall.threads, thread, clock):
+    async with turn_with(step, recall.threads, thread, clock):
         session = _Session(agent, memory, recall, thread)
         found = await session.load(step, value)
         summary, usage = await session.compacted(step, found, clock)
@@ -119,15 +124,27 @@ async def converse(
         if memory.spec.working is not None and not memory.spec.read_only:
             tools = [*tools, working_tool(memory.spec.working, thread, recall.threads)]
         before = partial(_woven, session.told(found, summary), found["messages"])
-        able = replace(agent, tools=tools, before=before)
+        able = replace(agent, tools=tools, before=before, thread=_as_told(thread, memory.spec))
         result = await answer(able, step, value, clock, parameters)
         if result.tripwire is None and not memory.spec.read_only:
             await session.remember(step, [*result.given, *result.messages])
+    if (
+        result.tripwire is None
+        and memory.titling is not None
+        and memory.titles is not None
+        and not memory.spec.read_only
+    ):
+        memory.titles.later(thread, memory.titling, agent.models)
     return replace(result, usage=summed(result.usage, usage)) if usage else result
 
 
 @asynccontextmanager
-async def _turn(step: StepContext, threads: Threads, thread: ThreadKey, clock: Clock) -> AsyncIterator[None]:
+async def turn_with(step: StepContext, threads: Threads, thread: ThreadKey, clock: Clock) -> AsyncIterator[None]:
+    """One's turn with a thread, and what was said in it made durable before the next one's.
+
+    Raises:
+        StepError: a direct call waited for it too long (type `timeout`).
+    """
     turn = threads.turn(thread.uid)
     if isinstance(step, Place) and not turn.free:
         # A Run that queues gives up its place in the pool, or those who queue could keep out the one they wait for.
@@ -223,7 +240,7 @@ class _Session:
             messages: list[Message] = [{"role": "system", "content": _SUMMARY}, {"role": "user", "content": asked}]
             request = ModelRequest(messages, input={"text": asked}, first=2)
             response = await call_model(step, "memory/summary", self._agent.models, request, clock, publish=False)
-            text, usage = response.text, summed({"calls": 1}, dict[str, Any](response.usage))
+            text, usage = response.text, {"calls": 1, **dict[str, Any](response.usage)}
 
         async def keep(effect: Effect) -> str:
             if not self._memory.spec.read_only:
@@ -289,6 +306,12 @@ class _Session:
             _log.warning("thread %s/%s: no vectors: %s", self._thread.namespace, self._thread.name, error.message)
             return []
         return vector_rows(self._memory.model, [uid for uid, _ in said], made.vectors)
+
+
+def _as_told(thread: ThreadKey, spec: MemorySpec) -> dict[str, Any]:
+    """A thread, as the tools that belong to it are told of it."""
+    working = None if spec.working is None else {"scope": spec.working.scope, "schema": spec.working.schema}
+    return {**thread.plain(), "workingMemory": working, "readOnly": spec.read_only}
 
 
 def _woven(told: Sequence[str], history: Sequence[Message], messages: list[Message]) -> list[Message]:

@@ -5,8 +5,9 @@ A loop on the same journal as everything: the choice of turn n is at `turn[n]/ro
 after each choice, whether it goes in circles. So a routing model that answers garbage or sends two members back and forth
 stops, with a reason: Completed, MaxSteps, Budget, Stalled or Timeout; Failed and Cancelled are the Run's own.
 
-Modes `router` (rules, then a model), `roundRobin` (in order; one round, or until `termination.when`) and `expression` (rules
-alone) are here; `unsupported` names what isn't. Read next: `kastra.agent.router`, then `kastra.agent.state`.
+Modes: `router` (rules, then a model), `supervisor` (a model whose tools are the members), `handoff` (members pass control on),
+`roundRobin` (in order; one round, or until `termination.when`) and `expression` (rules alone). Read next: `kastra.agent.router`,
+then `kastra.agent.state`.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -22,9 +23,12 @@ from kastra.tool.schema import JsonSchema
 
 from .approvals import agreed, ask_to_call
 from .calls import ModelEntry, call_model
+from .completion import Completion
 from .messages import assistant, summed
 from .router import FINISH, Choice, ModelRouter, Rule, Situation, Turn, by_rules, shorten, text
 from .state import NetworkState, StateReader, StateSpec
+from .supervising import Supervisor
+from .terms import NO_TERMS, Terms
 
 VARIABLES = ("input", "state", "turns", "last", "turn")
 """What rules and `termination.when` see: the request, shared values, the turns taken (next, task, output, error), the last of
@@ -47,6 +51,8 @@ class Taken:
     usage: Mapping[str, float] = field(default_factory=dict)
     tool_calls: int = 0
     elsewhere: bool = False
+    handed: tuple[str, str] | None = None
+    """To whom, and what is left to do, where it handed off."""
 
 
 class RunMember(Protocol):
@@ -69,6 +75,8 @@ class Member:
         max_calls: times it may be chosen; None for any.
         context: what it is told besides its task: full, lastMessage, summary or task.
         require_approval: whether a person must agree first.
+        terms: on which they are asked.
+        input: schema of what it is given; None where it takes whatever there is.
     """
 
     name: str
@@ -78,6 +86,8 @@ class Member:
     max_calls: int | None = None
     context: str = "full"
     require_approval: bool = False
+    terms: Terms = NO_TERMS
+    input: JsonSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +120,14 @@ class Network:
     allow_repeat: bool = True
     fallback: str = "fail"
     """A member's name, `END`, or `fail`: what an invalid choice leads to in the end."""
+    start: str = ""
+    """The member that begins, where members hand off; empty for the first."""
+    completion: Completion | None = None
     until: Program | None = None
     state: StateSpec = field(default_factory=StateSpec)
     output: JsonSchema | None = None
+    earlier: str = ""
+    """What was said before in its thread, as it is shown; empty for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +179,10 @@ class _Conversation:
         self.calls: dict[str, int] = {}
         self.failures: dict[str, int] = {}
         self.seen: list[tuple[str, str, str]] = []
+        self.handed: tuple[str, str] | None = None
+        self.router: ModelRouter | Supervisor | None = network.router
+        if network.mode == "supervisor" and network.router is not None:
+            self.router = Supervisor(network.router, network.output or network.router.final)
         self.state = NetworkState(network.state, "", clock)
 
     async def run(self, reader: StateReader | None) -> NetworkResult:
@@ -175,11 +194,16 @@ class _Conversation:
             place = self.step.child(f"turn[{len(self.turns)}]")
             if stop := await self._stop(place, began):
                 return await self._stopped(place, stop)
+            if self.network.completion is not None and self.network.completion.due(len(self.turns)):
+                done, used = await self.network.completion.judge(place, self._situation({}), self.clock)
+                self.usage = summed(self.usage, used)
+                if done is not None:
+                    return await self._finish(place, done["finalResult"], "Completed")
             choice = await self._choose(place)
             if choice.next == FINISH:
                 await self._update(place, choice.updates)
                 return await self._finish(place, choice.final_answer, "Completed")
-            if choice.by == "model" and self._stalled(choice):
+            if choice.by in ("model", "handoff") and self._stalled(choice):
                 return await self._stopped(place, "Stalled")
             await self._update(place, choice.updates)
             await self._act(place, choice)
@@ -284,8 +308,11 @@ class _Conversation:
 
     async def _choose_by_mode(self, place: StepContext, live: Mapping[str, Member]) -> Choice:
         network, turn = self.network, len(self.turns)
-        if network.mode == "expression" or not live:
+        if network.mode == "expression" or (not live and network.mode != "supervisor"):
             return Choice(FINISH, by="rule")
+        if network.mode == "handoff":
+            following, task = self.handed or ("" if self.turns else network.start or network.members[0].name, "")
+            return Choice(following, task, by="handoff") if following in live else Choice(FINISH, by="order")
         if network.mode == "roundRobin":
             names = [member.name for member in network.members]
             if turn >= len(names) and network.until is None:
@@ -293,16 +320,20 @@ class _Conversation:
             after = names.index(self.turns[-1].next) + 1 if self.turns else 0
             following = next(name for name in names[after:] + names[:after] if name in live)
             return Choice(following, by="order")
-        if len(network.members) == 1:
+        if len(network.members) == 1 and network.mode == "router":
             return Choice(FINISH, by="order") if turn else Choice(network.members[0].name, by="order")
-        if network.router is None:
+        if self.router is None:
             message = f"network {network.name}: spec.router.model is required to choose among several members"
             raise StepError("validation", message, retryable=False)
-        described = {name: member.description or member.kind for name, member in live.items()}
-        situation = Situation(self.value, self.turns, described, network.limits.max_steps - turn)
-        choice, used, problem = await network.router.choose(place, situation, self.state, turn, self.clock)
+        choice, used, problem = await self.router.choose(place, self._situation(live), self.state, turn, self.clock)
         self.usage = summed(self.usage, used)
         return choice or self._fall_back(live, problem)
+
+    def _situation(self, live: Mapping[str, Member]) -> Situation:
+        described = {name: member.description or member.kind for name, member in live.items()}
+        inputs = {name: member.input for name, member in live.items() if member.input is not None}
+        left = self.network.limits.max_steps - len(self.turns)
+        return Situation(self.value, self.turns, described, left, self.network.earlier, inputs)
 
     def _fall_back(self, live: Mapping[str, Member], problem: str) -> Choice:
         fallback = self.network.fallback
@@ -317,7 +348,8 @@ class _Conversation:
 
     async def _act(self, place: StepContext, choice: Choice) -> None:
         member = next(member for member in self.network.members if member.name == choice.next)
-        value = choice.input if choice.input is not None else self._forwarded(member, choice)
+        whole = self.value if member.input is not None else self._forwarded(member, choice)
+        value = choice.input if choice.input is not None else whole
         taken = await self._taken(place.child(member.name), member, value)
         self.calls[member.name] = self.calls.get(member.name, 0) + 1
         self.usage = summed(self.usage, taken.usage)
@@ -327,18 +359,23 @@ class _Conversation:
         if taken.error is not None:
             self.failures[member.name] = self.failures.get(member.name, 0) + 1
         self.turns.append(Turn(member.name, choice.task, taken.output, taken.error))
-        if taken.error is not None and self.network.mode != "router":
+        self.handed = taken.handed
+        if taken.error is not None and self.network.mode not in ("router", "supervisor"):
             # Nobody reads the ledger here, so a failure that isn't raised would be lost.
             raise StepError(
                 str(taken.error.get("type", "tool")), f"{member.name}: {taken.error.get('title', '')}", retryable=False
             )
 
     async def _taken(self, place: StepContext, member: Member, value: Any) -> Taken:
-        """What a member gave, or that people did not agree to it."""
+        """What a member gave, that it can't be given this, or that people did not agree to it."""
+        if member.input is not None and (problems := member.input.problems(value)):
+            return Taken(error={"type": "validation", "title": f"input of {member.name}: {'; '.join(problems)}"})
         if member.require_approval:
             shown = value if isinstance(value, Mapping) else {"input": value}
             who, origin = f"network {self.network.name}", {"network": self.network.name}
-            decision = await ask_to_call(place, who, member.name, shown, provenance=origin)
+            decision = await ask_to_call(place, who, member.name, shown, provenance=origin, terms=member.terms)
+            if decision.verdict == "expire":
+                raise decision.refusal(f"the call of {member.name}")
             try:
                 given = agreed(decision, member.name, shown, {})
             except StepError as refused:
@@ -349,7 +386,8 @@ class _Conversation:
     def _forwarded(self, member: Member, choice: Choice) -> Any:
         """What the member is told: its task, and of the rest as much as its `context` says."""
         done = [turn for turn in self.turns if turn.error is None]
-        if member.kind != "Agent" or (not done and not choice.task):
+        earlier = self.network.earlier if member.context == "full" else ""
+        if member.kind != "Agent" or (not done and not choice.task and not earlier):
             return self.value
         request = self.value if isinstance(self.value, str) else compact(self.value)
         if member.context == "task":
@@ -358,7 +396,7 @@ class _Conversation:
             shown, limit = done[-1:], _FORWARDED
         else:
             shown, limit = done, 500 if member.context == "summary" else _FORWARDED
-        parts = [f"Request: {request}"]
+        parts = [*([earlier] if earlier else []), f"Request: {request}"]
         parts += [f"From {turn.next}: {shorten(text(turn.output), limit)}" for turn in shown]
         if self.state.spec.keys():
             parts.append(f"Shared state: {compact(self.state.values)}")
@@ -394,7 +432,10 @@ class _Conversation:
         """The final answer from all that was done; with a schema, one turn to put it right."""
         situation, schema = Situation(self.value, self.turns, {}, 0), self.network.output
         request = self.value if isinstance(self.value, str) else compact(self.value)
-        done = f"Work done on the request:\n{situation.ledger()}\n\nGive the final answer to the request from it."
+        before = f"{self.network.earlier}\n\n" if self.network.earlier else ""
+        done = (
+            f"{before}Work done on the request:\n{situation.ledger()}\n\nGive the final answer to the request from it."
+        )
         messages: list[Any] = [{"role": "system", "content": done}, {"role": "user", "content": request}]
         value: Any = None
         for key in ("final", "final[1]"):
@@ -416,30 +457,3 @@ class _Conversation:
             messages.append(assistant(response))
             messages.append({"role": "user", "content": f"That doesn't satisfy the schema: {'; '.join(problems)}."})
         return value
-
-
-def unsupported(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Fields of a plain Network spec that are accepted and not acted on: (path, what it would do)."""
-    router, termination = spec.get("router") or {}, spec.get("termination") or {}
-    budget, stall = spec.get("budget") or {}, termination.get("stall") or {}
-    checks = [
-        ("spec.router.mode", f"mode {router.get('mode')}", router.get("mode") in ("supervisor", "handoff")),
-        ("spec.router.retry", "retries of routing", router.get("retry")),
-        ("spec.router.timeout", "a time limit for one choice", router.get("timeout")),
-        ("spec.router.allowParallel", "several members at once", router.get("allowParallel")),
-        ("spec.termination.completion", "a judge of completion", termination.get("completion")),
-        ("spec.termination.onLimit", "suspending at a limit", termination.get("onLimit") == "suspend"),
-        ("spec.termination.stall.action", "suspending at a stall", stall.get("action") == "suspend"),
-        ("spec.budget.onExceeded", "suspending at a limit", budget.get("onExceeded") == "suspend"),
-        ("spec.state.scope", "state per thread", (spec.get("state") or {}).get("scope") == "thread"),
-    ]
-    checks += [
-        (f"spec.{name}", f"{name} of a network", spec.get(name))
-        for name in ("memory", "approval", "streaming", "transcript", "retry", "budgetRef")
-    ]
-    checks += [
-        (f"{member['path']}.{name}", f"{name} of a member", member.get(name))
-        for member in spec.get("members") or ()
-        for name in ("canHandoffTo", "inputSchema")
-    ]
-    return [(path, feature) for path, feature, given in checks if given]

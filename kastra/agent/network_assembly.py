@@ -4,6 +4,7 @@ Read next: `kastra.agent.network`, which runs it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kastra.api.durations import parse_duration
@@ -13,11 +14,17 @@ from kastra.engine.step import StepContext, StepError
 from kastra.tool.schema import JsonSchema
 
 from .assembly import Assembly, Objects, final
-from .loop import Agent, BoundTool, answer
-from .models import lookup_in, models_of, refuse
-from .network import VARIABLES, Limits, Member, Network, RunMember, Taken, unsupported
-from .router import ModelRouter, Rule
+from .conversations import thread_below
+from .handoff import Handoff, with_handoffs
+from .loop import Agent, BoundTool
+from .models import lookup_in, refuse
+from .network import VARIABLES, Limits, Member, Network, RunMember, Taken
+from .network_check import unsupported
+from .network_models import completion_of, handed_to, router_of, taken_by
+from .remembering import answer_in
+from .router import Rule
 from .state import NetworkState, state_spec
+from .terms import NO_TERMS, Terms
 
 
 async def network_of(assembly: Assembly, target: ClosureObject, objects: Objects) -> Network:
@@ -39,17 +46,21 @@ async def network_of(assembly: Assembly, target: ClosureObject, objects: Objects
         state = state_spec(spec.get("state") or {}, None if ttl is None else parse_duration(ttl))
         schema = (spec.get("output") or {}).get("schema")
         output = None if schema is None else JsonSchema(schema, "spec.output.schema")
-        members = [_member(assembly, entry, target, objects) for entry in spec.get("members") or ()]
+        entries = spec.get("members") or ()
+        members = [_member(assembly, entry, target, objects) for entry in entries]
         limits = _limits(spec, len(members))
+        chooser = router_of(assembly, target, objects)
+        completion = completion_of(assembly, target, objects, chooser)
     except (CelError, ValueError) as error:
         raise refuse(f"{where}: {error}") from None
     if not members:
         raise refuse(f"{where}: it has no members")
-    owner = f"network/{target['name']}"
-    models = models_of(router, lookup_in(target, objects), objects, assembly.services, "spec.router", owner=owner)
-    invalid = router.get("invalidChoice") or {}
-    fallback = invalid.get("fallback") or "defaultAgent"
-    instructions = "\n\n".join(text for text in (spec.get("instructions"), router.get("instructions")) if text)
+    if router.get("mode") == "supervisor":
+        members = [
+            member if member.input is not None else replace(member, input=await taken_by(assembly, found, objects))
+            for member, found in zip(members, (_target(entry, target, objects) for entry in entries), strict=True)
+        ]
+    fallback = (router.get("invalidChoice") or {}).get("fallback") or "defaultAgent"
     return Network(
         name=target["name"],
         uid=target["uid"],
@@ -57,9 +68,11 @@ async def network_of(assembly: Assembly, target: ClosureObject, objects: Objects
         members=members,
         limits=limits,
         rules=rules,
-        router=ModelRouter(models, instructions, int(invalid.get("retries", 2))) if models else None,
+        router=chooser,
         allow_repeat=router.get("allowRepeat") is not False,
         fallback=(spec.get("defaultAgent") or "fail") if fallback == "defaultAgent" else fallback,
+        start=spec.get("defaultAgent") or "",
+        completion=completion,
         until=until,
         state=state,
         output=output,
@@ -85,15 +98,20 @@ def _limits(spec: Mapping[str, Any], members: int) -> Limits:
     )
 
 
+def _target(entry: Mapping[str, Any], network: ClosureObject, objects: Objects) -> ClosureObject | None:
+    return lookup_in(network, objects)(entry["path"]) if entry.get("spec") is None else None
+
+
 def _member(assembly: Assembly, entry: Mapping[str, Any], network: ClosureObject, objects: Objects) -> Member:
-    target: ClosureObject | None = None
-    if entry.get("spec") is None:
-        target = lookup_in(network, objects)(entry["path"])
+    target = _target(entry, network, objects)
     kind = target["kind"] if target is not None else entry["kind"]
     described = entry.get("description") or (
         target["spec"].get("description") if target else entry["spec"].get("description")
     )
     parts = [entry.get("role"), described, *(entry.get("responsibilities") or ())]
+    schema, handing = entry.get("inputSchema"), (network["spec"].get("router") or {}).get("mode") == "handoff"
+    if handing and kind != "Agent":
+        raise ValueError(f"{entry['path']}: in mode handoff members are Agents, since others can't hand off")
     if kind == "Agent":
         run = _agent_member(assembly, entry, target, network, objects)
     elif target is None:
@@ -114,22 +132,36 @@ def _member(assembly: Assembly, entry: Mapping[str, Any], network: ClosureObject
         require_approval=bool(
             entry.get("requireApproval") or (target is not None and target["spec"].get("requireApproval"))
         ),
+        terms=Terms.of(target["spec"].get("approval")) if target is not None and kind == "Tool" else NO_TERMS,
+        input=None if schema is None else JsonSchema(schema, f"{entry['path']}.inputSchema"),
     )
 
 
 def _agent_member(
     assembly: Assembly, entry: Mapping[str, Any], target: ClosureObject | None, network: ClosureObject, objects: Objects
 ) -> RunMember:
+    entries = network["spec"].get("members") or ()
+    others: dict[str, str] = {}
+    if (network["spec"].get("router") or {}).get("mode") == "handoff":
+        names = handed_to(entry, entries)
+        others = {each["name"]: each.get("description") or "" for each in entries if each["name"] in names}
+
     async def run(step: StepContext, value: Any, state: NetworkState | None) -> Taken:
+        made = Handoff()
         try:
             if target is not None:
                 agent = await assembly.agent(target, objects)
             else:
                 lookup = lookup_in(network, objects, f"{entry['path']}.")
                 agent = await assembly.agent_of(entry["spec"], entry["name"], network["namespace"], lookup, objects)
-            agent = with_state(agent, state)
-            result = await answer(agent, step, value, assembly.services.clock)
-            return Taken(final(agent, result), None, result.usage, result.tool_calls)
+            agent = with_handoffs(with_state(agent, state), others, made)
+            named, namespace = (entry["name"], network["namespace"])
+            if target is not None:
+                named, namespace = target["name"], target["namespace"]
+            thread = await thread_below(assembly.services, step, agent, named, namespace)
+            result = await answer_in(agent, step, value, assembly, thread)
+            handed = (made.to, made.task) if made.to else None
+            return Taken(final(agent, result), None, result.usage, result.tool_calls, handed=handed)
         except StepError as error:
             return _failed(error)
 
@@ -179,4 +211,4 @@ def with_state(agent: Agent, state: NetworkState | None) -> Agent:
     schema = {"type": "object", "properties": shared.spec.properties(), "additionalProperties": False}
     tool = BoundTool("state.set", "Changes values that all members share.", schema, call)
     tools: Sequence[BoundTool] = [*agent.tools, tool]
-    return Agent(agent.name, agent.instructions, agent.models, tools, agent.output, agent.max_steps, agent.timeout)
+    return replace(agent, tools=tools)

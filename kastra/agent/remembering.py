@@ -16,12 +16,15 @@ from kastra.tool.schema import JsonSchema
 
 from .loop import Agent, AgentResult, answer
 from .memory import AgentMemory, Compaction, converse
-from .models import Lookup, config_of, refuse
+from .models import Lookup, config_of, models_of, refuse
+from .services import AgentServices
+from .titles import INSTRUCTIONS, Titling
 
 if TYPE_CHECKING:
     from .assembly import Assembly
 
 RECALL = "spec.memory.semanticRecall"
+TITLE = "spec.memory.generateTitle"
 
 
 async def memory_of(
@@ -61,7 +64,16 @@ async def memory_of(
                 model = f"{config.provider}/{config.name}/{config.parameters.get('dimensions', '')}"
     except ValueError as error:
         raise refuse(f"Agent {name}: {error}") from None
-    return AgentMemory(remembered, limits, embedder, model, summarizer)
+    titling = _titling(given.get("generateTitle"), lookup, assembly.services)
+    return AgentMemory(remembered, limits, embedder, model, summarizer, titling, assembly.services.titles)
+
+
+def _titling(given: Mapping[str, Any] | None, lookup: Lookup, services: AgentServices) -> Titling | None:
+    if given is None or given.get("enabled") is False:
+        return None
+    choice = given.get("model")
+    models = [] if choice is None else models_of({"model": choice}, lookup, {}, services, TITLE)
+    return Titling(models, given.get("instructions") or INSTRUCTIONS, int(given.get("minMessages") or 1))
 
 
 async def answer_in(
@@ -118,6 +130,11 @@ def memory_findings(spec: Mapping[str, Any]) -> list[Cause]:
         name, parameters = embedder.get("name") or "", embedder.get("parameters") or {}
         if embedder["provider"] != "scripted":
             found += model_findings(embedder["provider"], name, parameters, f"{RECALL}.embedder")
+    title = (memory.get("generateTitle") or {}).get("model")
+    if title is not None:
+        found += model_findings(
+            title["provider"], title.get("name") or "", title.get("parameters") or {}, f"{TITLE}.model"
+        )
     most, removed = history.get("maxTokens"), history.get("atMaxRemoveTokens")
     if removed is not None and (most is None or removed >= most):
         why = "must be less than maxTokens" if most is not None else "goes with maxTokens"

@@ -16,9 +16,11 @@ from kastra.cel import CelError, Program
 from kastra.clock import Clock
 from kastra.engine.step import StepContext, StepError
 from kastra.model.interface import Message, ModelRequest, compact, text_of
+from kastra.tool.schema import JsonSchema
 
 from .calls import ModelEntry, call_model
 from .messages import assistant, conversation, summed
+from .routing_calls import AT_ONCE, Patience, patiently
 from .state import NetworkState
 
 FINISH = "FINISH"
@@ -97,12 +99,16 @@ class Situation:
         turns: taken so far.
         members: the live ones, with their descriptions.
         left: turns that are left, this one included.
+        earlier: what was said before this request; empty for nothing.
+        inputs: schemas of what members take, by name; none for those that take a text.
     """
 
     value: Any
     turns: Sequence[Turn]
     members: Mapping[str, str]
     left: int
+    earlier: str = ""
+    inputs: Mapping[str, JsonSchema] = field(default_factory=dict)
 
     def ledger(self) -> str:
         """The turns as text."""
@@ -123,12 +129,15 @@ class ModelRouter:
         models: the routing model and its fallbacks.
         instructions: of the network and of its router.
         retries: times it is asked again after an answer that isn't a choice.
-        parameters: for the model.
+        patience: how long, and how often after failures.
+        final: schema of the final answer; None for anything.
     """
 
     models: Sequence[ModelEntry]
     instructions: str
     retries: int = 2
+    patience: Patience = AT_ONCE
+    final: JsonSchema | None = None
 
     async def choose(
         self, step: StepContext, situation: Situation, state: NetworkState, turn: int, clock: Clock
@@ -143,16 +152,17 @@ class ModelRouter:
         for attempt in range(self.retries + 1):
             request = ModelRequest(
                 messages=list(messages),
-                output_schema=choice_schema(situation.members, state),
+                output_schema=choice_schema(situation.members, state, self.final),
                 input=situation.value,
                 turn=turn,
                 first=first,
             )
             key = "route" if attempt == 0 else f"route[{attempt}]"
-            response = await call_model(step, key, self.models, request, clock)
+            ask = patiently(self.patience, clock)
+            response = await call_model(step, key, self.models, request, clock, ask=ask)
             usage = summed(usage, {"calls": 1, **dict[str, Any](response.usage)})
             try:
-                return _choice(response.object, situation.members, state), usage, ""
+                return _choice(response.object, situation, state, self.final), usage, ""
             except ValueError as error:
                 problem = str(error)
             messages.append(assistant(response))
@@ -161,10 +171,13 @@ class ModelRouter:
 
     def messages(self, situation: Situation, state: NetworkState) -> list[Message]:
         """The routing prompt."""
-        members = "\n".join(f"- {name}: {described}" for name, described in situation.members.items())
+        members = "\n".join(
+            f"- {name}: {described}" + _input_of(name, situation) for name, described in situation.members.items()
+        )
         parts = [
             "You direct a team. Decide who acts next, or that the work is done.",
             self.instructions,
+            situation.earlier,
             f"Members:\n{members}",
             f"So far:\n{situation.ledger()}",
             f"Turns left: {situation.left}.",
@@ -183,21 +196,27 @@ class ModelRouter:
         ]
 
 
-def choice_schema(members: Mapping[str, str], state: NetworkState) -> dict[str, Any]:
+def _input_of(name: str, situation: Situation) -> str:
+    schema = situation.inputs.get(name)
+    return "" if schema is None else f" (needs input by this schema: {shorten(compact(schema.schema), _SHOWN)})"
+
+
+def choice_schema(members: Mapping[str, str], state: NetworkState, final: JsonSchema | None = None) -> dict[str, Any]:
     """JSON Schema of a routing model's answer."""
     properties: dict[str, Any] = {
         "next": {"type": "string", "enum": [*members, FINISH]},
         "task": {"type": "string"},
         "input": {"type": ["object", "null"]},
         "reason": {"type": "string"},
-        "finalAnswer": {},
+        "finalAnswer": {} if final is None else {"anyOf": [final.schema, {"type": "null"}]},
     }
     if state.spec.keys():
         properties["stateUpdates"] = {"type": ["object", "null"], "properties": state.spec.properties()}
     return {"type": "object", "properties": properties, "required": ["next", "reason"]}
 
 
-def _choice(answer: Any, members: Mapping[str, str], state: NetworkState) -> Choice:
+def _choice(answer: Any, situation: Situation, state: NetworkState, final: JsonSchema | None) -> Choice:
+    members = situation.members
     if not isinstance(answer, Mapping):
         raise ValueError("it is not a JSON object")
     following = answer.get("next")
@@ -212,6 +231,11 @@ def _choice(answer: Any, members: Mapping[str, str], state: NetworkState) -> Cho
         raise ValueError("input must be an object")
     if not isinstance(updates, Mapping):
         raise ValueError("stateUpdates must be an object")
+    schema = situation.inputs.get(str(following))
+    if schema is not None and (problems := schema.problems(situation.value if given is None else given)):
+        raise ValueError(f"input of {following}: {'; '.join(problems)}")
+    if following == FINISH and final is not None and (problems := final.problems(answer.get("finalAnswer"))):
+        raise ValueError(f"finalAnswer: {'; '.join(problems)}")
     state.changed(updates)
     reason = answer.get("reason")
     return Choice(

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kastra.api.types import Closure, ClosureObject
+from kastra.engine.context import Place
+from kastra.engine.direct import DirectContext
 from kastra.engine.output import Output
 from kastra.engine.step import StepContext, StepError, StepRunner
 from kastra.memory.interface import ThreadKey
@@ -16,11 +18,13 @@ from kastra.memory.interface import ThreadKey
 from .approvals import agreed, ask_to_call
 from .assembly import Assembly, final
 from .calls import Delivery, call_tool
+from .conversations import thread_given
 from .loop import quiet, with_output
-from .network import run_network
 from .network_assembly import network_of
+from .network_memory import network_answer
 from .probing import probe_of
 from .remembering import answer_in
+from .request import as_asked
 from .services import AgentServices
 
 
@@ -54,6 +58,11 @@ class AgentRunner:
         if options.get("stream") is False:
             agent = quiet(agent)
         thread = None if options.get("thread") is None else ThreadKey.of(options["thread"])
+        if thread is None:
+            services, ttl = self._assembly.services, None if agent.memory is None else agent.memory.spec.ttl
+            given, name, namespace = options.get("memory"), found["name"], found["namespace"]
+            thread = await thread_given(services, step, given, name, namespace, ttl)
+        agent = as_asked(agent, options.get("request") or {})
         return final(agent, await answer_in(agent, step, value, self._assembly, thread))
 
 
@@ -79,6 +88,9 @@ class ToolRunner:
             raise StepError("validation", message, retryable=False)
         if spec.get("requireApproval"):
             arguments = await self._agreed(found, objects, step, arguments)
+            if isinstance(step, Place):
+                # What people made of the call is what is undone, if it is.
+                step.given = arguments
         if spec.get("agent") is not None or spec.get("workflow") is not None:
             bound = await self._assembly.bound(found, objects, found["name"], {}, False)
             outcome = await bound.call(step, "tool[0]", arguments)
@@ -101,7 +113,9 @@ class ToolRunner:
         """The arguments that people agreed to. Raises StepError when they did not."""
         name = tool["name"]
         bound = await self._assembly.bound(tool, objects, name, {}, False)
-        decision = await ask_to_call(step, "", name, arguments, description=bound.description, schema=bound.schema)
+        decision = await ask_to_call(
+            step, "", name, arguments, description=bound.description, schema=bound.schema, terms=bound.terms
+        )
         return agreed(decision, name, arguments, bound.schema)
 
 
@@ -119,13 +133,20 @@ class NetworkRunner:
         Raises:
             StepError: it failed.
         """
-        children = self._assembly.services.children
+        services = self._assembly.services
+        children, thread = services.children, None
+        if options.get("thread") is not None:
+            thread = ThreadKey.of(options["thread"])
+        elif options.get("memory") is not None:
+            named, namespace = target["name"], target["namespace"]
+            thread = await thread_given(services, step, options["memory"], named, namespace, None, owned=False)
         if step.key and "Network" in children:
+            if thread is not None:
+                options = {**options, "threadRef": thread.name}
             return await children["Network"].run(step, target, value, options)
         found, objects = _object(target)
         network = await network_of(self._assembly, found, objects)
-        services = self._assembly.services
-        result = await run_network(network, step, value, services.clock, services.state)
+        result = await network_answer(network, step, value, services, thread)
         return Output(result.output, stop_reason=result.stop_reason, usage=result.elsewhere or None)
 
 
@@ -133,9 +154,10 @@ async def generate(
     assembly: Assembly,
     closure: Closure,
     value: Any,
-    step: StepContext,
+    step: DirectContext,
     parameters: Mapping[str, Any] | None = None,
     thread: ThreadKey | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The answer of an Agent or Network to a direct call, with everything that a caller may want to know of it.
 
@@ -145,11 +167,12 @@ async def generate(
         value: its input.
         step: an in-memory context; nothing is journaled.
         parameters: settings of the models for this call, such as temperature.
-        thread: that an Agent goes on with; None for none.
+        thread: to go on with; None for none.
+        options: of this request to an Agent (`kastra.agent.request`).
 
     Returns:
         For an Agent `{text, object, messages, usage, finishReason, steps}`; for a Network `{output, stopReason, turns, state,
-        usage}`.
+        usage}`. The usage is that of all calls of models, those of agents below included.
 
     Raises:
         StepError: there is no answer.
@@ -157,15 +180,16 @@ async def generate(
     objects = closure["objects"]
     found = objects[closure["root"]]
     if found["kind"] == "Network":
-        if thread is not None:
-            raise StepError("validation", "a Network goes on with no thread; an Agent does", retryable=False)
         network = await network_of(assembly, found, objects)
-        services = assembly.services
-        return (await run_network(network, step, value, services.clock, services.state)).plain()
+        if options:
+            raise StepError("validation", f"{next(iter(options))}: goes with an Agent, not a Network", retryable=False)
+        worked = await network_answer(network, step, value, assembly.services, thread)
+        return {**worked.plain(), "usage": dict(step.used)}
     if found["kind"] != "Agent":
         raise StepError("validation", f"a {found['kind']} can't be asked directly", retryable=False)
-    agent = await assembly.agent(found, objects)
-    return (await answer_in(agent, step, value, assembly, thread, parameters)).plain()
+    agent = as_asked(await assembly.agent(found, objects), options or {})
+    answer = await answer_in(agent, step, value, assembly, thread, parameters)
+    return {**answer.plain(), "usage": dict(step.used)}
 
 
 def _object(target: Mapping[str, Any]) -> tuple[ClosureObject, Mapping[str, ClosureObject]]:

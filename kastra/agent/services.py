@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from kastra.clock import Clock
 from kastra.engine.step import StepRunner
+from kastra.memory.interface import ThreadDirectory
 from kastra.memory.recall import Recall
 from kastra.model.cassette import Cassettes
 from kastra.model.interface import ModelServices
@@ -17,9 +18,12 @@ from kastra.model.limits import Limiters
 from kastra.netguard import Guard
 from kastra.tool.interface import ToolServices
 from kastra.tool.mcp.connections import Connections
+from kastra.tool.platform import Platform
 
 from .doubles import Doubles
+from .processors.caching import Responses
 from .state import StateReader
+from .titles import Titles
 
 
 class SecretSource(Protocol):
@@ -54,6 +58,9 @@ class AgentServices:
         cassettes: of models that are recorded or replayed.
         limiters: of providers and models, shared by all who call them.
         memory: threads and what is found in them; None where nothing is remembered.
+        threads: finds and makes threads by name; None where nothing is remembered.
+        titles: makes titles of threads; None where none are made.
+        platform: what built-in tools may ask of Kastra itself; None where there is nothing to ask.
     """
 
     guard: Guard
@@ -67,10 +74,15 @@ class AgentServices:
     doubles: Doubles | None = None
     cassettes: Cassettes = field(default_factory=lambda: Cassettes(None))
     limiters: Limiters = field(init=False)
+    responses: Responses = field(init=False)
     memory: Recall | None = None
+    threads: ThreadDirectory | None = None
+    titles: Titles | None = None
+    platform: Platform | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limiters", Limiters(self.clock))
+        object.__setattr__(self, "responses", Responses(self.clock))
 
     def for_models(self) -> ModelServices:
         """What models are made with."""
@@ -82,4 +94,4 @@ class AgentServices:
         async def read(value_from: Mapping[str, Any]) -> str:
             return await self.secrets.read(value_from, namespace)
 
-        return ToolServices(self.guard, self.clock, read, self.folder, self.private)
+        return ToolServices(self.guard, self.clock, read, self.folder, self.private, namespace, self.platform)

@@ -15,12 +15,9 @@ from kastra.engine.objects import ChildOutcome, ObjectRef
 from kastra.engine.step import StepError
 
 from .approvals import APPROVAL, create_approval, decided
+from .lineage import TooDeep, inherited
 from .running import wait_until
 
-DEPTH = "mastra.ai/run-depth"
-"""Annotation on a child Run: how many Runs lie above it."""
-
-MAX_DEPTH = 16
 _OPTIONS = WriteOptions(field_manager="kastra-engine", field_validation="Strict")
 
 
@@ -36,19 +33,17 @@ class ClientChildren:
         """Create the object, or find it. Raises StepError when it is refused."""
         if kind == APPROVAL:
             return await create_approval(self._client, namespace, name, spec, _owner_reference(owner))
-        depth = await self._depth(owner) + 1
-        if depth > MAX_DEPTH:
-            message = (
-                f"{kind.lower()}/{name} would be nested more than {MAX_DEPTH} Runs deep; does something run itself?"
-            )
-            raise StepError("no_progress", message, retryable=False)
+        try:
+            annotations = await inherited(self._client, owner.namespace, owner.name, f"{kind.lower()}/{name}")
+        except TooDeep as error:
+            raise StepError("no_progress", str(error), retryable=False) from None
         body = {
             "apiVersion": API_VERSION,
             "kind": kind,
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "annotations": {DEPTH: str(depth)},
+                "annotations": annotations,
                 # An owner in another namespace would be taken for gone, and its child collected.
                 "ownerReferences": [_owner_reference(owner)] if owner.namespace == namespace else [],
             },
@@ -85,15 +80,6 @@ class ClientChildren:
             )
         except NotFound:
             return
-
-    async def _depth(self, owner: ObjectRef) -> int:
-        """How many Runs deep the owner itself is nested."""
-        try:
-            parent = await self._client.get(Address(owner.kind, owner.name, owner.namespace))
-        except NotFound:
-            return 0
-        depth = parent.annotations.get(DEPTH, "0")
-        return int(depth) if depth.isdigit() else 0
 
 
 def _owner_reference(owner: ObjectRef) -> dict[str, Any]:

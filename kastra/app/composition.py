@@ -130,6 +130,7 @@ async def compose(
         stack.push_async_callback(store.aclose)
         memory = AppMemory(store, run_clock or clock, settings.vectors)
         stack.push_async_callback(memory.threads.aclose)
+        stack.push_async_callback(memory.passages.aclose)
         # Before definitions are served, so that discovery shows what hangs below their objects.
         _connect_reads(store, bus if reconcile and execute else None, clock, connectors, memory)
         connectors.register(
@@ -290,15 +291,33 @@ async def _make_manager(
     if execute:
         from kastra.engine.mailroom import Mailroom
         from kastra.engine.pool import Pool
+        from kastra.engine.retention import Retention
 
+        from .event_sinks import start_outbox
         from .execution import start_execution
 
         runs = manager.observed(LoopbackClient(parts.api.registry, user=_RUNS_ACCOUNT))
         parts.execution = await start_execution(
-            settings, parts.store, runs, parts.bus, run_clock or parts.clock, policy, stack, mcp, doubles, memory
+            settings,
+            parts.store,
+            runs,
+            parts.bus,
+            run_clock or parts.clock,
+            policy,
+            stack,
+            mcp,
+            doubles,
+            memory,
+            manager.closure,
         )
         manager.register_service(Pool, parts.execution.pool)
         manager.register_service(Mailroom, parts.execution.pool.mailroom)
+        retention = Retention(parts.store.writer, parts.store.query, parts.clock)
+        manager.register_service(Retention, await stack.enter_async_context(retention))
+        if (library := parts.execution.library) is not None:
+            manager.register_service(type(library), library)
+        outbox = await start_outbox(settings, parts.store, runs, parts.bus, run_clock or parts.clock, policy, stack)
+        manager.register_service(type(outbox), outbox)
     manager.use(discovered)
     memory.threads.news = lambda namespace, name: manager.enqueue("thread", Request(namespace, name), "message")
     if parts.execution is not None:

@@ -7,17 +7,19 @@ Imported only by processes that execute, since it brings in everything that mode
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from kastra.agent.assembly import Assembly
 from kastra.agent.doubles import Doubles
+from kastra.agent.library import Library
+from kastra.agent.request import options_of
 from kastra.agent.runners import generate, runners
 from kastra.agent.services import AgentServices
+from kastra.agent.titles import Titles
 from kastra.api.errors import BadRequest
-from kastra.api.object import Object
-from kastra.api.types import Closure
 from kastra.apiserver.subresources import ConnectRequest
 from kastra.bus import Bus
 from kastra.client.interface import Client
@@ -41,11 +43,12 @@ from .closures import SameClosures
 from .secrets import ClientSecrets
 from .state import StoredState
 from .threads import AppMemory, thread_for
+from .titles import ThreadTitles
+from .tool_callers import asked_by
+from .tool_knowledge import Closer, config_maps
+from .tool_platform import platform_of
 
 _NEVER = 1e9
-
-Closer = Callable[[Object], Awaitable[Closure]]
-"""Builds the closure of an object."""
 
 
 class Execution:
@@ -62,9 +65,15 @@ class Execution:
         mcp: Connections | None = None,
         doubles: Doubles | None = None,
         memory: AppMemory | None = None,
+        close: Closer | None = None,
     ) -> None:
         children = ClientChildren(client)
         self.cassettes = Cassettes(settings.project, settings.cassettes)
+        self.titles = None
+        """Makes titles of threads, while it is entered; None where nothing is remembered."""
+        if memory is not None:
+            titles = ThreadTitles(client)
+            self.titles = Titles(memory.threads, clock, titles.untitled, titles.entitle)
         services = AgentServices(
             guard,
             clock,
@@ -77,7 +86,12 @@ class Execution:
             doubles=doubles,
             cassettes=self.cassettes,
             memory=None if memory is None else memory.recall,
+            threads=None if memory is None else memory.objects.on_behalf(client),
+            titles=self.titles,
         )
+        self.library = None if memory is None else Library(services, memory.passages, config_maps(client))
+        platform = platform_of(client, clock, lambda: self.pool.mailroom, memory, self.library, close)
+        services = replace(services, platform=platform)
         self.pool = Pool(
             store.writer,
             store.query,
@@ -102,7 +116,7 @@ class Execution:
         """For the subresource `generate` of Agents and Networks: one record, an answer without a Run.
 
         Args:
-            request: with the body `{input}` or `{messages}`, and maybe `context`, `modelSettings` and `memory`.
+            request: with the body `{input}` or `{messages}`, and maybe `context`, `modelSettings`, `memory`, `toolChoice` and `maxSteps`.
             close: builds the closure of the object.
             client: with the rights of who asks; finds and makes the thread that `memory` names.
 
@@ -123,7 +137,15 @@ class Execution:
         closure = self._closures.one(await close(request.object))
         context = DirectContext(commit=self._commit)
         try:
-            yield await generate(self._assembly, closure, value, context, body.get("modelSettings"), thread)
+            options = options_of(body)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        try:
+            with asked_by(client):
+                answer = await generate(
+                    self._assembly, closure, value, context, body.get("modelSettings"), thread, options
+                )
+            yield answer
         except StepError as error:
             raise BadRequest(f"{error.type}: {error.message}") from error
 
@@ -142,10 +164,13 @@ async def start_execution(
     mcp: Connections | None = None,
     doubles: Doubles | None = None,
     memory: AppMemory | None = None,
+    close: Closer | None = None,
 ) -> Execution:
     """Start executing; `stack` stops it gracefully."""
     guard = await stack.enter_async_context(Guard(policy))
-    execution = Execution(settings, store, client, guard, bus, clock, mcp, doubles, memory)
+    execution = Execution(settings, store, client, guard, bus, clock, mcp, doubles, memory, close)
+    if execution.titles is not None:
+        await stack.enter_async_context(execution.titles)
     await stack.enter_async_context(execution.pool)
     return execution
 

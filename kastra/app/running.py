@@ -114,19 +114,21 @@ async def create_run(
 
 
 async def own_thread(client: Client, target: str, namespace: str, name: str, resource: str) -> None:
-    """Let a thread belong to a resource: make it for the agent `target`, or find it as that resource's.
+    """Let a thread belong to a resource: make it for the agent or network `target`, or find it as that resource's.
 
     Raises:
-        BadRequest: `target` is no agent, or the thread belongs to another resource.
+        BadRequest: `target` is neither, or the thread belongs to another resource.
     """
-    kind, _, agent = target.partition("/")
-    if client.scheme.find(kind).kind != "Agent":
-        raise BadRequest(f"{target} goes on with no thread; an Agent does")
+    given, _, agent = target.partition("/")
+    kind = client.scheme.find(given).kind
+    if kind not in ("Agent", "Network"):
+        raise BadRequest(f"{target} goes on with no thread; an Agent or a Network does")
+    owner = {"agentRef": {"name": agent}} if kind == "Agent" else {}
     body = {
         "apiVersion": API_VERSION,
         "kind": "Thread",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"agentRef": {"name": agent}, "resourceId": resource},
+        "spec": {**owner, "resourceId": resource},
     }
     try:
         thread = await client.create(body, WriteOptions(field_manager=FIELD_MANAGER, field_validation="Strict"))

@@ -22,6 +22,8 @@ from kastra.sql.driver import MEMORY, Rows
 from kastra.sql.interface import Operation
 from kastra.store.objects import ObjectStore
 
+from .tool_callers import caller
+
 if TYPE_CHECKING:
     from kastra.clock import Clock
     from kastra.memory.threads import Threads
@@ -69,15 +71,16 @@ class ThreadObjects:
     def directory(self, client: Client) -> ThreadDirectory:
         """Finds and makes them with the rights of a client."""
 
-        async def find(namespace: str, name: str, spec: Mapping[str, Any]) -> ThreadKey:
-            ref = ObjectRef(KIND, name, namespace)
-            try:
-                found = await client.get(ref)
-            except NotFound:
-                found = await self._make(client, ref, spec)
-            if found.deleting:
-                raise ThreadRefused(f"thread {namespace}/{name} is being deleted")
-            return await self.key(found)
+        async def find(namespace: str, name: str, spec: Mapping[str, Any], owner: ThreadKey | None) -> ThreadKey:
+            return await self._found(client, namespace, name, spec, owner)
+
+        return ThreadDirectory(find)
+
+    def on_behalf(self, client: Client) -> ThreadDirectory:
+        """As `directory`, with the rights of who asks in a direct call, and of `client` in a Run."""
+
+        async def find(namespace: str, name: str, spec: Mapping[str, Any], owner: ThreadKey | None) -> ThreadKey:
+            return await self._found(caller() or client, namespace, name, spec, owner)
 
         return ThreadDirectory(find)
 
@@ -91,15 +94,31 @@ class ThreadObjects:
                 self._opened.popitem(last=False)
         return key
 
-    async def _make(self, client: Client, ref: ObjectRef, spec: Mapping[str, Any]) -> Object:
-        metadata = {"name": ref.name, "namespace": ref.namespace}
+    async def _found(
+        self, client: Client, namespace: str, name: str, spec: Mapping[str, Any], owner: ThreadKey | None
+    ) -> ThreadKey:
+        ref = ObjectRef(KIND, name, namespace)
+        try:
+            found = await client.get(ref)
+        except NotFound:
+            found = await self._make(client, ref, spec, owner)
+        if found.deleting:
+            raise ThreadRefused(f"thread {namespace}/{name} is being deleted")
+        return await self.key(found)
+
+    async def _make(self, client: Client, ref: ObjectRef, spec: Mapping[str, Any], owner: ThreadKey | None) -> Object:
+        metadata: dict[str, Any] = {"name": ref.name, "namespace": ref.namespace}
+        if owner is not None:
+            metadata["ownerReferences"] = [
+                {"apiVersion": API_VERSION, "kind": "Thread", "name": owner.name, "uid": owner.uid}
+            ]
         body = {"apiVersion": API_VERSION, "kind": "Thread", "metadata": metadata, "spec": dict(spec)}
         try:
             for _ in range(_ATTEMPTS):
                 try:
                     return await client.create(body, _OPTIONS)
                 except AlreadyExists:
-                    # Somebody else's creation of it may be on its way to the disk still, where nobody can read it.
+                    # It may be deleted in between.
                     with suppress(NotFound):
                         return await client.get(ref)
         except Invalid as error:
@@ -122,21 +141,23 @@ async def thread_for(request: ConnectRequest, directory: ThreadDirectory) -> Thr
     name, resource, title = named.get("id"), plain.get("resource") or "", named.get("title") or ""
     if not isinstance(name, str) or not name or not isinstance(resource, str) or not isinstance(title, str):
         raise BadRequest("memory: must be {thread, resource}; thread is a name, or {id, title}")
-    if request.object.kind != "Agent":
-        raise BadRequest(f"a {request.object.kind} goes on with no thread; an Agent does")
+    agent = request.object.name if request.object.kind == "Agent" else ""
     memory = request.object.spec.get("memory")
     retention = memory.get("ttl") if isinstance(memory, Mapping) else None
     try:
-        return await directory.open(
+        found = await directory.open(
             request.object.namespace,
             name,
-            agent=request.object.name,
+            agent=agent,
             resource=resource,
             retention=retention,
             title=title,
         )
     except ThreadRefused as error:
         raise BadRequest(str(error)) from error
+    if found.agent and not agent:
+        raise BadRequest(f"thread {name} is one of agent {found.agent}, not of network {request.object.name}")
+    return found
 
 
 class ThreadReads:
@@ -205,10 +226,13 @@ class AppMemory:
 
     def __init__(self, store: ObjectStore, clock: "Clock", vectors: str = "") -> None:
         from kastra.memory.backends import index_factory
+        from kastra.memory.passages import Passages
         from kastra.memory.recall import Recall
 
         self.threads = threads_of(store, clock)
         self.recall = Recall(self.threads, index_factory(vectors))
+        # On a thread of its own: a search in many passages holds up nobody's conversation.
+        self.passages = Passages(threads_of(store, clock), index_factory(vectors))
         self.objects = ThreadObjects(self.threads)
         self._reads = ThreadReads(self.threads, self.objects)
 

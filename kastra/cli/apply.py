@@ -91,9 +91,14 @@ async def apply_once(kastra: "Operations", options: dict[str, Any]) -> int:
 
         ready = await wait_for_all(kastra.client, report, options)
     if not options["output"]:
+        from kastra.app.placing import placed
+        from kastra.manifest.problem import render
+
         from .readiness import read_again, readiness_lines
 
         present = await read_again(kastra.client, [one.ref for one in report.applied if one.verb != "pruned"])
+        for problem in placed(loaded, present, options["namespace"]):
+            say(render(problem, color=sys.stderr.isatty()))
         lines = readiness_lines(present, SystemClock().now())
         if lines:
             click.echo("\n".join(["", *lines]))

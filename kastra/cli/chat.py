@@ -1,7 +1,7 @@
 """`kastra chat AGENT`: a conversation with an Agent, on a terminal or over pipes.
 
 Each question is a Run of its own, so it is journaled, budgeted and permitted as any other, and survives this command; what was
-said before goes with it as messages. An approval that it needs is asked for here, and decided as `kastra approve` does it.
+said before goes with it, as messages or by the thread that it goes on with. An approval that it needs is asked for here, and decided as `kastra approve` does it.
 Ctrl-C ends the answer that is being given, not the conversation. Read next: `kastra.app.streaming`.
 """
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _HELP = """\
 /tools    what the agent may call
 /usage    tokens, calls and dollars so far
-/new      forget what was said
+/history  what was said
+/thread   which thread this goes on with; /thread NAME: go on with that one
+/new      begin anew
 /help     this
 /quit     end (also Ctrl-D)
 Ctrl-C ends an answer. Approvals are answered with y, n REASON, or e ARGUMENTS."""
@@ -30,6 +32,7 @@ Ctrl-C ends an answer. Approvals are answered with y, n REASON, or e ARGUMENTS."
 @click.command(
     epilog=examples(
         "kastra chat agent/helper",
+        "kastra chat agent/helper --thread holiday --resource ann",
         "echo 'What is for dinner?' | kastra chat helper --quiet",
         'kastra chat helper --request-context \'{"user": "Ann"}\'',
     )
@@ -39,15 +42,17 @@ Ctrl-C ends an answer. Approvals are answered with y, n REASON, or e ARGUMENTS."
 @click.option(
     "--request-context", "given", metavar="JSON|@FILE", help="What instructions see as `context`, for every question."
 )
+@click.option("--thread", default="", metavar="NAME", help="The conversation to go on with; made if new.")
+@click.option("--resource", default="", metavar="ID", help="Whom the thread belongs to, such as a user.")
 @click.option("-q", "--quiet", is_flag=True, help="Answers only, nothing about tools.")
-def chat(agent: str, namespace: str, given: str | None, quiet: bool) -> int:
+def chat(agent: str, namespace: str, given: str | None, thread: str, resource: str, quiet: bool) -> int:
     """Talk to an Agent."""
     from .run import read_input
 
     kind, _, name = agent.rpartition("/")
     if kind not in ("", "agent", "agents", "ag") or not name:
         raise click.UsageError(f"{agent}: say which agent, such as agent/{name or 'helper'}")
-    context = read_input(given)
+    context = read_input(given, "--request-context")
     if context is not None and not isinstance(context, dict):
         raise ValueError("--request-context: an object of named values is needed")
 
@@ -56,7 +61,9 @@ def chat(agent: str, namespace: str, given: str | None, quiet: bool) -> int:
         from .lines_in import LinesIn
 
         lines = LinesIn(sys.stdin.buffer)
-        return await _converse(Talk(operations, name, namespace, context, lines, quiet=quiet))
+        return await _converse(
+            Talk(operations, name, namespace, context, lines, quiet=quiet, thread=thread, resource=resource)
+        )
 
     return owning(talk, execute=True)
 
@@ -97,6 +104,13 @@ async def _command(talk: "Talk", text: str) -> None:
         say(talk.usage())
     elif text == "/new":
         talk.forget()
-        say("forgotten")
+        say("a new conversation begins")
+    elif text == "/history":
+        for line in await talk.history():
+            say(line)
+    elif text.split()[0] == "/thread" and len(text.split()) < 3:
+        if named := text.removeprefix("/thread").strip():
+            talk.thread.take(named)
+        say(await talk.thread.about())
     else:
         say(f"{text.split()[0][:40]}: no such command; /help lists them")

@@ -24,6 +24,7 @@ from kastra.app.streaming import Chunk, stream_run
 from kastra.client.interface import PatchType
 
 from .answer_view import AnswerView, shown
+from .chat_thread import ChatThread, lines
 from .layout import one_line
 from .lines_in import LinesIn
 from .run import output_text
@@ -44,6 +45,8 @@ class Talk:
         context: of every request; None for none.
         lines: what the other side says.
         quiet: whether nothing is said about tools.
+        thread: to go on with; empty for none, or for one that is made for an agent with memory.
+        resource: whom the thread belongs to.
     """
 
     def __init__(
@@ -55,7 +58,10 @@ class Talk:
         lines: LinesIn,
         *,
         quiet: bool = False,
+        thread: str = "",
+        resource: str = "",
     ) -> None:
+        self.thread = ChatThread(operations.client, agent, namespace, thread, resource, quiet=quiet)
         self.agent = agent
         self.failures = 0
         self.waits = False
@@ -75,6 +81,7 @@ class Talk:
     async def check(self) -> None:
         """Say what keeps the agent from answering. Raises NotFound if there is no such agent."""
         agent = await self._client.get(self._ref)
+        self.thread.agent_is(agent.spec)
         ready = agent.condition("Ready")
         if ready is not None and ready.get("status") == "False":
             say(f"agent/{self.agent} isn't Ready: {one_line(str(ready.get('message') or ready.get('reason') or ''))}")
@@ -86,6 +93,13 @@ class Talk:
     def forget(self) -> None:
         """Begin anew."""
         self._messages.clear()
+        self.thread.leave()
+
+    async def history(self) -> list[str]:
+        """What was said, an entry a message."""
+        if self.thread.name:
+            return lines(self.agent, [row["message"] async for row in self.thread.rows()])
+        return lines(self.agent, list(self._messages))
 
     async def tools(self) -> list[str]:
         """The agent's tools, as its status has them, a line each."""
@@ -132,16 +146,21 @@ class Talk:
         if self._context is not None:
             value["context"] = dict(self._context)
         view = AnswerView(_write, say, color=sys.stderr.isatty(), quiet=self._quiet)
+        spec: dict[str, Any] = {"ttlAfterFinished": _KEPT}
         run: Object | None = None
         last: Chunk | None = None
         with anyio.CancelScope() as self._scope:
             try:
+                if thread := await self.thread.ready():
+                    # The rest is in the thread.
+                    spec["threadRef"] = {"name": thread}
+                    value["messages"] = asked[-1:]
                 run = await create_run(
                     self._client,
                     f"agent/{self.agent}",
                     value,
                     namespace=self._namespace,
-                    spec={"ttlAfterFinished": _KEPT},
+                    spec=spec,
                 )
                 last = await self._follow(run, view)
             except StatusError as error:
@@ -165,6 +184,8 @@ class Talk:
             return True
         view.finish(output_text(last["output"], "text"))
         assert run is not None
+        if "threadRef" in spec:
+            return True
         self._messages = [*asked, *await messages_of(self._client, run.ref, last["output"])]
         return True
 

@@ -47,8 +47,20 @@ _NO_SERVER = (
 @click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", help="Form of the output.")
 @click.option("--name", default="", metavar="NAME", help="Of the Run (default: made from the target's).")
 @click.option("--timeout", default=None, metavar="DURATION", help="The Run fails when it takes longer.")
-@click.option("--thread", default="", metavar="NAME", help="The conversation that an Agent goes on with; made if new.")
+@click.option(
+    "--thread",
+    default="",
+    metavar="NAME",
+    help="The conversation that an Agent or a Network goes on with; made if new.",
+)
 @click.option("--resource", default="", metavar="ID", help="Whom a new thread belongs to, such as a user.")
+@click.option("--max-steps", type=click.IntRange(1, 1000), metavar="NUMBER", help="Turns that an Agent may take now.")
+@click.option(
+    "--tool-choice",
+    default="",
+    metavar="CHOICE",
+    help="Of an Agent's first turn: auto, none, required, or a tool's name.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Progress as a tree of steps, on a terminal; else as lines.")
 @click.option("--stream", is_flag=True, help="The answer of an agent as it arrives, with the tools it calls.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -65,6 +77,10 @@ def run(target: tuple[str, ...], **options: Any) -> int:
 
         parse_duration(options["timeout"])
         spec["timeout"] = options["timeout"]
+    if options["max_steps"] is not None:
+        spec["maxSteps"] = options["max_steps"]
+    if choice := options["tool_choice"]:
+        spec["toolChoice"] = choice if choice in ("auto", "none", "required") else {"tool": choice}
     name = target_of(target)
     if options["thread"]:
         spec["threadRef"] = {"name": options["thread"]}

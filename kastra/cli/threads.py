@@ -130,7 +130,7 @@ async def _list(client: "Client", namespace: str, resource: str) -> int:
     return 0
 
 
-async def _messages(client: "Client", ref: "ObjectRef", since: int) -> AsyncIterator[Mapping[str, Any]]:
+async def messages_in(client: "Client", ref: "ObjectRef", since: int) -> AsyncIterator[Mapping[str, Any]]:
     """All messages after one, page by page."""
     while True:
         count = 0
@@ -144,17 +144,18 @@ async def _messages(client: "Client", ref: "ObjectRef", since: int) -> AsyncIter
 async def _show(client: "Client", ref: "ObjectRef", since: int, as_json: bool) -> int:
     import orjson
 
-    async for row in _messages(client, ref, since):
+    async for row in messages_in(client, ref, since):
         if as_json:
             click.echo(orjson.dumps(row).decode())
             continue
         message = row["message"]
         who = row["agent"] if message["role"] == "assistant" and row["agent"] else message["role"]
-        click.echo(f"{_time(row['time'])} {who}: {_said(message)}")
+        click.echo(f"{_time(row['time'])} {who}: {said_in(message)}")
     return 0
 
 
-def _said(message: Mapping[str, Any]) -> str:
+def said_in(message: Mapping[str, Any]) -> str:
+    """A message in a few lines, for a terminal."""
     import orjson
 
     text = str(message.get("content") or "")

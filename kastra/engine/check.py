@@ -15,6 +15,8 @@ import orjson
 from kastra.api.errors import Cause
 
 from .compiler import GraphError, compile_workflow
+from .compiler_called import Called, Problems
+from .compiler_schemas import schema_causes
 from .graph import unsupported
 
 
@@ -40,6 +42,29 @@ class Examined:
 def examine_workflow(spec: Mapping[str, Any]) -> Examined:
     """What the compiler says of a plain normalised Workflow spec."""
     return _examined(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS))
+
+
+def examine_called(spec: Mapping[str, Any], called: Mapping[str, Called], problems: Problems) -> tuple[Cause, ...]:
+    """What of a workflow that compiles doesn't fit what its steps call, each with its field.
+
+    Args:
+        spec: plain and normalised.
+        called: what steps call, by the path of the step.
+        problems: says what is wrong with a value by a schema.
+    """
+    if not any(one.input is not None or one.output is not None for one in called.values()):
+        return ()
+    known = {path: tuple(one) for path, one in called.items()}
+    return _compared(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS), orjson.dumps(known), problems)
+
+
+@lru_cache(maxsize=1024)
+def _compared(spec: bytes, called: bytes, problems: Problems) -> tuple[Cause, ...]:
+    given = {path: Called(*one) for path, one in orjson.loads(called).items()}
+    try:
+        return tuple(schema_causes(compile_workflow(orjson.loads(spec)), given, problems))
+    except GraphError:
+        return ()
 
 
 @lru_cache(maxsize=4096)

@@ -49,6 +49,8 @@ class ChildRunRunner:
         left = execution.ledger.left(step.key) if execution.ledger is not None else None
         if left is not None:
             spec["budget"] = left
+        if options.get("threadRef"):
+            spec["threadRef"] = {"name": options["threadRef"]}
         name = child_name(facts.name, facts.uid, step.key)
         await execution.begin()
         try:

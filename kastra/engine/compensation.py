@@ -23,6 +23,7 @@ from .records import RecordType
 from .step import StepError
 
 if TYPE_CHECKING:
+    from .context import Place
     from .executor import Executor
 
 FINISHED = "compensate"
@@ -40,15 +41,19 @@ class Compensation:
         steps: ids outside of `scope` whose results they mention.
         names: variables of the places around the step that they mention.
         labels: output names outside of `scope` that they take as input.
+        call: whether they see `call`, the arguments and the idempotency key of the call that is undone.
     """
 
     scope: Scope
     steps: tuple[str, ...]
     names: tuple[str, ...]
     labels: tuple[str, ...]
+    call: bool = False
 
 
-def compensation_of(scope: Scope, found: Iterable[References | Source], visible: Iterable[str]) -> Compensation:
+def compensation_of(
+    scope: Scope, found: Iterable[References | Source], visible: Iterable[str], *, call: bool = False
+) -> Compensation:
     """The compensation with the steps of `scope`.
 
     Args:
@@ -70,10 +75,12 @@ def compensation_of(scope: Scope, found: Iterable[References | Source], visible:
             steps |= outside
         elif "steps" in reference.roots:
             steps |= set(reference.names("steps"))
-    return Compensation(scope, tuple(sorted(steps & outside)), tuple(sorted(names)), tuple(sorted(labels)))
+    if call:
+        names.discard("call")
+    return Compensation(scope, tuple(sorted(steps & outside)), tuple(sorted(names)), tuple(sorted(labels)), call)
 
 
-def captured(step: Step, frame: Frame) -> dict[str, Any]:
+def captured(step: Step, frame: Frame, place: "Place") -> dict[str, Any]:
     """What the undoing of a step that completes now will see, for its record."""
     how = step.compensate
     assert how is not None
@@ -86,7 +93,7 @@ def captured(step: Step, frame: Frame) -> dict[str, Any]:
             # Produced inside of the compensation, or not at all: then the input that asks for it says so.
             continue
     names = {name: value for name in how.names if (value := _variable(frame, name)) is not _NOWHERE}
-    found = {"steps": results, "names": names, "labels": labels}
+    found = {"steps": results, "names": names, "labels": labels, "call": place.call_made() if how.call else None}
     return {"path": step.path, **{key: value for key, value in found.items() if value}}
 
 
@@ -157,5 +164,5 @@ def _frame(step: Step, key: str, done: Mapping[str, Any], facts: RunFacts, error
     for label, value in labels.items():
         around.results[f"={label}"] = Result(Status.SUCCEEDED, value)
     output = done["output"]
-    names = {"output": output, "error": error}
+    names = {"output": output, "error": error, **({"call": seen["call"]} if "call" in seen else {})}
     return Frame(step.compensate.scope, facts, f"{key}/compensate/", around, output, names, source=key)

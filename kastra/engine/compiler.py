@@ -158,10 +158,11 @@ class _Compiler(Findings):
             return None
         retry, first = self._retry, len(self.references)
         self._retry = {**retry, **((self._spec.get("compensation") or {}).get("retry") or {})}
-        variables = names.variables | {"output", "error"}
+        call = bool(spec["compensate"].get("ofTool"))
+        variables = names.variables | {"output", "error"} | ({"call"} if call else set())
         scope = self._scope(steps, f"{path}.compensate.steps", "", None, names, variables)
         self._retry = retry
-        return compensation_of(scope, self.references[first:], names.visible_ids())
+        return compensation_of(scope, self.references[first:], names.visible_ids(), call=call)
 
     def _inside(self, scope: Scope, variables: frozenset[str], parent: Names | None = None) -> Names:
         """The names that an expression evaluated after a scope's steps sees."""
@@ -293,6 +294,7 @@ class _Compiler(Findings):
             compensate=self._compensation(spec, path, names),
             budget=merged(spec.get("budget")),
             memo=self._memo(spec.get("memoize"), f"{path}.memoize", kind, inner),
+            memory=self.template(spec["memory"], f"{path}.memory", names) if spec.get("memory") else None,
             options=self._options(spec, output),
             spec=spec,
         )

@@ -19,14 +19,9 @@ _JOINS = ("all", "any", "settled")
 
 def features_of(spec: Mapping[str, Any], path: str, kind: str = "") -> list[tuple[str, str]]:
     """(field path, feature) of what a step, or without `kind` a workflow, asks for and the executor doesn't do."""
-    found = []
     if kind:
-        found += [(f"{path}.{name}", name) for name in _UNSUPPORTED_STEP_FIELDS if spec.get(name)]
-        if spec.get("stream") is False and kind != "agent":
-            found.append((f"{path}.stream", "stream"))
-        return found
-    found += [(f"{path}.{name}", name) for name in _UNSUPPORTED_WORKFLOW_FIELDS if spec.get(name)]
-    return found
+        return [(f"{path}.{name}", name) for name in _UNSUPPORTED_STEP_FIELDS if spec.get(name)]
+    return [(f"{path}.{name}", name) for name in _UNSUPPORTED_WORKFLOW_FIELDS if spec.get(name)]
 
 
 def delivery_causes(spec: Mapping[str, Any], path: str, kind: str) -> Iterator[Cause]:
@@ -43,6 +38,8 @@ def delivery_causes(spec: Mapping[str, Any], path: str, kind: str) -> Iterator[C
             yield Cause(INVALID, f"Invalid value: a step of kind {kind} waits for no place", given)
     if spec.get("sideEffects") and kind not in ("tool", "python"):
         yield Cause(INVALID, "Invalid value: only a call of a tool has side effects", f"{path}.sideEffects")
+    if spec.get("memory") and kind not in ("agent", "network"):
+        yield Cause(INVALID, f"Invalid value: a step of kind {kind} goes on with no thread", f"{path}.memory")
     if spec.get("onInDoubt") == "probe" and kind != "tool":
         yield Cause(INVALID, "Invalid value: only a Tool names a probe that could find out", f"{path}.onInDoubt")
 

@@ -11,6 +11,17 @@ from .records import Record, RecordType
 FIELDS = ("maxTokens", "maxCostUSD", "maxModelCalls", "maxToolCalls")
 """The limits there are, in the order of `Amount`."""
 
+CONSUMING = frozenset(
+    {
+        RecordType.RESERVED,
+        RecordType.MODEL_TURN,
+        RecordType.TOOL_RESULT,
+        RecordType.STEP_COMPLETED,
+        RecordType.STEP_FAILED,
+    }
+)
+"""Types of records that say something about it."""
+
 _BELOW = "/~[#"
 
 

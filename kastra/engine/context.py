@@ -52,7 +52,7 @@ class JournaledEffect:
     def emit(self, delta: Mapping[str, Any]) -> None:
         """Publish something ephemeral; an empty delta only shows that the call lives."""
         self._place.beat()
-        if delta:
+        if delta and not self._place.execution.silence.covers(self.key):
             self._place.execution.publish("step.output.delta", {"key": self.key, "attempt": self.attempt, **delta})
 
     def write(self, statement: Statement) -> None:
@@ -74,8 +74,8 @@ class Place:
     """
 
     __slots__ = (
-        "_attempt", "_given_key", "_interrupted", "_ordinal", "_own", "_shared_key", "execution", "key", "own_writes",
-        "pulse",
+        "_attempt", "_given_key", "_interrupted", "_ordinal", "_own", "_shared_key", "execution", "given", "key",
+        "own_writes", "pulse",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +98,8 @@ class Place:
         self._interrupted = interrupted
         self._shared_key = shared_key
         self._own = own
+        self.given: Any = None
+        """What the step calls with."""
         self.pulse: Pulse | None = None
         """Shows that the step lives, where somebody watches for it."""
 
@@ -148,7 +150,7 @@ class Place:
             if past.done is not None:
                 return past.done["output"]
             if past.final_error is not None and past.final_try == self._ordinal:
-                raise error_of(past.final_error)
+                raise error_of(past.final_error, past.final_retryable)
         return await self._perform(below, past is not None and past.intent, fn, options, own=False, past=past)
 
     async def _perform(
@@ -231,7 +233,7 @@ class Place:
         return plain(value, self.execution.journal.add(kind, key, attempt, body, writes))
 
     def _journal_failure(self, key: str, attempt: int, error: StepError) -> None:
-        body = {"error": error.problem(), "final": True, "try": self._ordinal}
+        body = {**final_body(error), "try": self._ordinal}
         self.execution.journal.add(RecordType.STEP_FAILED, key, attempt, body)
 
     async def _probed(self, key: str, options: CallOptions, attempt: int) -> Mapping[str, Any]:
@@ -260,7 +262,7 @@ class Place:
             if found.get("happened") is not None:
                 return bool(found["happened"]), found.get("output") if found["happened"] else None
         if options.on_in_doubt in ("suspend", "probe"):
-            answer = await execution.holds.ask(key, Question("InDoubt"))
+            answer = await execution.holds.ask(key, Question("InDoubt", fresh=True))
             if answer.get("action") == "retry":
                 return False, None
             if answer.get("action") == "complete":
@@ -276,6 +278,13 @@ class Place:
             return self._given_key if self._shared_key or not below else f"{self._given_key}/{below}"
         return f"{self.execution.origin}/{key}"
 
+    def call_made(self) -> dict[str, Any]:
+        """What a tool step has called with, for whoever undoes that."""
+        return {
+            "arguments": {} if self.given is None else self.given,
+            "idempotencyKey": self._idempotency_key(self.key, CallOptions()),
+        }
+
     async def decide(self, key: str, value: Any) -> Any:
         """Record a choice; a recovered Run gets the recorded one back."""
         execution, below = self.execution, self._below(key)
@@ -288,7 +297,8 @@ class Place:
     def emit(self, event: str, data: Mapping[str, Any]) -> None:
         """Publish an ephemeral event of this place."""
         self.beat()
-        self.execution.publish(event, {"key": self.key, **data})
+        if not self.execution.silence.covers(self.key):
+            self.execution.publish(event, {"key": self.key, **data})
 
 
 def unexpected(error: Exception, what: str, kind: str) -> StepError:
@@ -307,8 +317,16 @@ def plain(value: Any, data: bytes | None, field: str = "output") -> Any:
     return decode(data)[field]
 
 
-def error_of(problem: Mapping[str, Any]) -> StepError:
+def final_body(error: StepError) -> dict[str, Any]:
+    """The body of a StepFailed record that is final at its place; what is around it may still try again."""
+    return {"error": error.problem(), "final": True, **({"retryable": True} if error.retryable else {})}
+
+
+def error_of(problem: Mapping[str, Any], retryable: bool = False) -> StepError:
     """The error that was journaled as a problem object."""
     return StepError(
-        str(problem.get("type", "tool")), str(problem.get("title", "")), retryable=False, details=problem.get("details")
+        str(problem.get("type", "tool")),
+        str(problem.get("title", "")),
+        retryable=retryable,
+        details=problem.get("details"),
     )

@@ -15,6 +15,7 @@ from kastra.api.durations import parse_duration
 
 from . import waiting
 from .branches import branches
+from .checkpoints import checkpoints_of
 from .context import Place, plain
 from .expressions import Condition
 from .frame import Entry, Frame, Result, Sight, Status
@@ -165,7 +166,9 @@ def _choose(body: Branch, sight: Sight) -> list[Any]:
 async def _loop(executor: "Executor", body: Loop, place: Place, frame: Frame, value: Any) -> Any:
     previous = _inner(body.scope, f"{place.key}#0/", frame, None, {"iteration": 0})
     last: Any = None
-    for iteration in range(1, body.limit + 1):
+    checkpoints = checkpoints_of(executor, place.key, body)
+    # What the last iteration gave was recorded as the input of the first that is there, and isn't asked for again.
+    for iteration in range(1 if checkpoints is None else checkpoints.first, body.limit + 1):
         key = f"{place.key}#{iteration}"
         if body.while_ is not None and not _goes_on(executor, f"{key}/while", body.while_, previous, True):
             return last
@@ -175,6 +178,8 @@ async def _loop(executor: "Executor", body: Loop, place: Place, frame: Frame, va
         previous, last = inner, await executor.body(inner)
         if body.until is not None and not _goes_on(executor, f"{key}/until", body.until, previous, False):
             return last
+        if checkpoints is not None:
+            await checkpoints.ended(iteration)
     if body.while_ is not None and not _goes_on(
         executor, f"{place.key}#{body.limit + 1}/while", body.while_, previous, True
     ):

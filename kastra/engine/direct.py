@@ -60,12 +60,15 @@ class DirectContext:
         uid: str = "",
         key: str = "",
         values: dict[str, Any] | None = None,
+        used: dict[str, float] | None = None,
     ) -> None:
         self._publish = publish
         self._commit = commit
         self._uid = uid or str(uuid.uuid4())
         self._key = key
         self._values: dict[str, Any] = {} if values is None else values
+        self.used: dict[str, float] = {} if used is None else used
+        """What all calls of models came to, wherever in this call they were made: tokens, dollars, calls."""
 
     @property
     def run_uid(self) -> str:
@@ -79,7 +82,9 @@ class DirectContext:
 
     def child(self, segment: str) -> "DirectContext":
         """The place below this one."""
-        return DirectContext(self._publish, self._commit, uid=self._uid, key=self._below(segment), values=self._values)
+        return DirectContext(
+            self._publish, self._commit, uid=self._uid, key=self._below(segment), values=self._values, used=self.used
+        )
 
     def _below(self, segment: str) -> str:
         if not segment:
@@ -98,6 +103,9 @@ class DirectContext:
             return self._values[below]
         effect = DirectEffect(self, below, options.idempotency_key or f"{self._uid}/{below}")
         value = await fn(effect)
+        if options.kind == "model" and isinstance(value, Mapping):
+            for name, amount in {"calls": 1, **(value.get("usage") or {})}.items():
+                self.used[name] = self.used.get(name, 0) + (amount if isinstance(amount, int | float) else 0)
         if effect.writes:
             if self._commit is None:
                 raise RuntimeError(f"the effect {below} writes, but this call has nowhere to write to")

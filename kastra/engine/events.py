@@ -48,6 +48,7 @@ _TYPES = {
     int(RecordType.RECOVERED): "run.recovered",
     int(RecordType.BUDGET_EXCEEDED): "budget.exceeded",
     int(RecordType.COMPENSATION_STARTED): "run.compensating",
+    int(RecordType.LOOP_CHECKPOINT): "loop.checkpoint",
 }
 _ENDINGS = {"finally": "run.finishing", "compensate": "run.compensated"}
 """Decisions about the Run as a whole, by their keys."""
@@ -132,6 +133,8 @@ def _data(record: Record) -> dict[str, Any]:
         return {"phase": value["phase"]} if record.key == "finally" else {"failed": [one["stepKey"] for one in value]}
     if record.type in (RecordType.EVENT_RECEIVED, RecordType.RESUMED) and body.get("sensitive"):
         return {key: value for key, value in body.items() if key not in ("event", "data")}
+    if record.type == RecordType.LOOP_CHECKPOINT:
+        return {"iteration": body["iteration"], "records": body["records"], "counts": body["counts"]}
     if record.type == RecordType.STATE_SET:
         return {"keys": sorted(body["values"])}
     if record.type == RecordType.RUN_COMPLETED and body.get("sensitive"):

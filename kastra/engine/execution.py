@@ -23,6 +23,7 @@ from .objects import ChildObjects
 from .past import Past
 from .patience import Patience
 from .records import RecordType
+from .silence import Silence
 from .step import StepRunner
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Execution:
         self.cancel_run = cancel_run
         self.holds = Holds(self)
         self.patience = Patience(services.clock)
+        self.silence = Silence()
         self.asked: set[str] = set()
         """Below which places people were asked by this process: what depends on the answer had not begun before."""
         self.ledger: Ledger | None = None
@@ -196,6 +198,19 @@ class Execution:
         finally:
             self._waits.pop(key, None)
             self._note_row()
+
+    @asynccontextmanager
+    async def paused(self, key: str) -> AsyncIterator[None]:
+        """Within an effect: wait as a branch does, at `key`, for something that needs a place in the pool itself."""
+        self.end()
+        try:
+            async with self.waiting(key):
+                yield
+            await self.begin()
+        except BaseException:
+            # The effect ends by this, place or no place, and its own `end` follows.
+            self._busy += 1
+            raise
 
     def _note_row(self) -> None:
         dues = [due for due in self._waits.values() if due is not None]

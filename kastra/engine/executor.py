@@ -21,22 +21,23 @@ from .approvals import waited
 from .budget import Ledger, finishes, merged
 from .catching import failed
 from .compensation import captured
-from .context import Place, error_of, plain, unexpected
+from .context import Place, error_of, final_body, plain, unexpected
 from .dag import run_dag
 from .execution import Execution
 from .frame import Entry, Frame, Result, Sight, Status
 from .graph import END, Flow, Scope, Step
 from .heartbeat import Pulse, watched
+from .history import History
 from .inputs import input_of, recorded_input, sight
 from .journal import JournalError
-from .memo import Recall, Slot, recalled, slot_of
+from .memo import Recall, Slot, recalled, slot_of, undecided
 from .output import Output
 from .past import StepPast
 from .places import StepPlaces
 from .plan import Plan
 from .records import RecordType, decode
 from .retry import DEFAULT_RETRY
-from .step import StepError
+from .step import StepError, StepRunner
 from .timing import within
 
 _SHARED_KEY = frozenset({"tool", "python", "emit"})
@@ -74,6 +75,7 @@ class Executor:
         options: what the runner of a Run without a graph is handed beside its own.
         recall: looks up values of earlier executions.
         budget: limits of this Run beside those of the workflow.
+        history: reads the journal, which loops need to keep it small; None to let it grow.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Executor:
         options: Mapping[str, Any] | None = None,
         recall: Recall | None = None,
         budget: Mapping[str, Any] | None = None,
+        history: History | None = None,
     ) -> None:
         self._recall = recall
+        self.history = history
         self.execution = execution
         self.plan = plan
         self.timeout = timeout
@@ -228,7 +232,8 @@ class Executor:
                 jump: int | None = past.done.get("jump")
                 return jump
             if past.final_error is not None:
-                return await failed(self, step, key, frame, error_of(past.final_error), past.attempts)
+                error = error_of(past.final_error, past.final_retryable)
+                return await failed(self, step, key, frame, error, past.attempts)
         try:
             if past.scheduled is not None:
                 now, body = past.scheduled_at, past.scheduled
@@ -249,7 +254,7 @@ class Executor:
         except StepError as error:
             self._journal_final(key, 1, error)
             return await failed(self, step, key, frame, error, 1)
-        if step.memo is not None and past is _NOTHING:
+        if step.memo is not None and (past is _NOTHING or undecided(self.past, key)):
             slot = Slot(body["memo"][0], body["memo"][1], step.memo.ttl)
             if await self._remembered(step, key, frame, slot, now):
                 return None
@@ -294,7 +299,7 @@ class Executor:
         return found
 
     def _journal_final(self, key: str, attempt: int, error: StepError) -> None:
-        self.journal.add(RecordType.STEP_FAILED, key, attempt, {"error": error.problem(), "final": True})
+        self.journal.add(RecordType.STEP_FAILED, key, attempt, final_body(error))
 
     # --- attempts --------------------------------------------------------------------------------------------------
 
@@ -336,7 +341,7 @@ class Executor:
                 step.kind in _SHARED_KEY,
             )
             try:
-                work = self._perform(step, place, frame, value, now)
+                work = self._perform(step, place, frame, value, now, scheduled)
                 if step.attempt_timeout is not None:
                     work = within(self.execution.clock, step.attempt_timeout, f"the step {key}", work, waited(place))
                 output, jump = await work
@@ -377,8 +382,12 @@ class Executor:
         elapsed = (self.journal.now() - since) / 1000
         return policy.delay(failures, error, elapsed, f"{self.execution.facts.uid}/{key}")
 
-    async def _perform(self, step: Step, place: Place, frame: Frame, value: Any, now: int) -> tuple[Any, int | None]:
+    async def _perform(
+        self, step: Step, place: Place, frame: Frame, value: Any, now: int, scheduled: Mapping[str, Any]
+    ) -> tuple[Any, int | None]:
         """Do what the step is for, once; returns the output and where to go on, if the step decides that."""
+        if step.options.get("stream") is False:
+            self.execution.silence.over(place.key)
         leaf = self.plan.leaves.get(step.path)
         if leaf is None:
             return await control.perform(self, step, place, frame, value, now)
@@ -389,21 +398,38 @@ class Executor:
             await execution.begin()
             execution.end()
         options = {**leaf.options, **self.options} if step is self.plan.root else leaf.options
+        place.given = value
+        if step.memory is not None:
+            options = {**options, "memory": scheduled.get("memory")}
         runner = execution.services.runners.get(leaf.kind)
         if runner is None:
             raise StepError("tool", f"nothing here can execute a step of kind {leaf.kind}", retryable=False)
         try:
+            if not self._places.limited:
+                return await self._run_leaf(runner, leaf.target, step, place, value, options), None
             async with self._places.place(step):
-                work = runner.run(place, leaf.target, value, options)
-                if step.heartbeat_timeout is not None:
-                    pulse = place.pulse = Pulse(execution.clock)
-                    work = watched(execution.clock, pulse, step.heartbeat_timeout, f"the step {place.key}", work)
-                return await work, None
+                return await self._run_leaf(runner, leaf.target, step, place, value, options), None
         except (StepError, JournalError):
             raise
         except Exception as error:
             what = f"run {execution.facts.uid}: the {leaf.kind} runner at {place.key}"
             raise unexpected(error, what, leaf.kind) from error
+
+    def _run_leaf(
+        self,
+        runner: StepRunner,
+        target: Mapping[str, Any],
+        step: Step,
+        place: Place,
+        value: Any,
+        options: Mapping[str, Any],
+    ) -> Awaitable[Any]:
+        work = runner.run(place, target, value, options)
+        if step.heartbeat_timeout is None:
+            return work
+        clock = self.execution.clock
+        pulse = place.pulse = Pulse(clock)
+        return watched(clock, pulse, step.heartbeat_timeout, f"the step {place.key}", work)
 
     def _complete(
         self,
@@ -443,7 +469,7 @@ class Executor:
         if step.sensitive:
             body["sensitive"] = True
         if step.compensate is not None and place is not None:
-            body["compensate"] = captured(step, frame)
+            body["compensate"] = captured(step, frame, place)
         if step.export is not None:
             self.export(key, step.export.evaluate(Sight(frame, now, {"output": output})))
         data = self.journal.add(RecordType.STEP_COMPLETED, key, attempt, body, writes)

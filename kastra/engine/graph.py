@@ -157,6 +157,7 @@ class Step:
         depends: steps that must be done first; None where `condition` says when.
         input: where the input comes from: sources, a template, or None for what precedes the step.
         options: the common fields that a runner is handed.
+        memory: the thread that it goes on with: `{thread, resource}`, with expressions.
     """
 
     id: str
@@ -190,6 +191,7 @@ class Step:
     idempotency_key: Template | None = None
     compensate: "Compensation | None" = None
     memo: "Memo | None" = None
+    memory: Template | None = None
     budget: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)

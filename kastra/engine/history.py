@@ -7,6 +7,7 @@ Only reads, and only what is committed. Nothing here interprets a record: that i
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
+from kastra.api.types import Closure
 from kastra.sql.interface import Statement
 
 from .records import Record, decode
@@ -18,6 +19,12 @@ _RUN = "SELECT id, uid, phase, last_seq, wake_at, lease_holder, lease_epoch, cre
 _RECORD = (
     "SELECT j.seq, j.ts, j.type, j.step_key, j.attempt, j.body, b.data FROM journal j "
     "LEFT JOIN blobs b ON j.body IS NULL AND b.sha256 = j.blob WHERE j.run = ? AND j.seq > ? ORDER BY j.seq LIMIT ?"
+)
+_LOOP = "j.run = ? AND j.seq > ? AND j.step_key > ? AND j.step_key < ?"
+_LOOP_COMPLETED = "SELECT count(*) FROM journal WHERE run = ? AND step_key > ? AND step_key < ? AND type IN (4, 14, 16)"
+_LOOP_RECORD = (
+    "SELECT j.seq, j.ts, j.type, j.step_key, j.attempt, j.body, b.data, j.blob FROM journal j "
+    f"LEFT JOIN blobs b ON j.body IS NULL AND b.sha256 = j.blob WHERE {_LOOP} ORDER BY j.seq LIMIT ?"
 )
 _INBOX = "SELECT source, event_id, type, body FROM inbox WHERE run = ? AND consumed_seq IS NULL ORDER BY id"
 _STARTED = "CAST(j.body AS TEXT)"
@@ -98,6 +105,25 @@ class History:
             for seq, ts, kind, key, attempt, body, data in await self._query(_RECORD, (run, after, limit))
         ]
 
+    async def completions(self, run: int, loop: str) -> int:
+        """How many completions its journal has of what is in iterations of `loop`, a stepKey. Answered from an index."""
+        rows = await self._query(_LOOP_COMPLETED, (run, f"{loop}#", f"{loop}$"))
+        return int(rows[0][0])
+
+    async def iterations(self, run: int, loop: str, after: int, limit: int) -> list[tuple[Record, str | None]]:
+        """The records of the iterations of `loop` after number `after`, and the name in `blobs` of the body where it is there."""
+        return [
+            (
+                Record(seq, ts, kind, key, attempt, decode(data if body is None else body) if body or data else {}),
+                blob if body is None else None,
+            )
+            for seq, ts, kind, key, attempt, body, data, blob in await self._query(
+                # The character after `#`: every key that begins with `loop#` lies between the two.
+                _LOOP_RECORD,
+                (run, after, f"{loop}#", f"{loop}$", limit),
+            )
+        ]
+
     async def blob(self, sha256: str) -> bytes:
         """Content of `blobs` by name.
 
@@ -108,6 +134,19 @@ class History:
         if not rows:
             raise LookupError(f"blob {sha256} is missing; run `kastra doctor` or restore a backup")
         return bytes(rows[0][0])
+
+    async def blob_of(self, run: int, seq: int) -> str | None:
+        """The name in `blobs` of a record's body; None if it isn't there."""
+        rows = await self._query("SELECT blob FROM journal WHERE run = ? AND seq = ? AND body IS NULL", (run, seq))
+        return rows[0][0] if rows else None
+
+    async def closure(self, run: int) -> Closure | None:
+        """What the Run of that row executes; None if it has no first record."""
+        first = await self.records(run, 0, 1)
+        if not first or "closure" not in first[0].body:
+            return None
+        found: Closure = decode(await self.blob(first[0].body["closure"]))
+        return found
 
     async def value(self, scope: str, key: str, now: int) -> bytes | None:
         """A value of `kv` that has not expired at `now` (milliseconds), or None."""

@@ -34,6 +34,7 @@ class Question:
         schema: JSON Schema of the answer; None for any object.
         seconds: until the hold ends by itself; None for never.
         sensitive: whether the answer stays out of what people are shown.
+        fresh: whether an answer given before it was asked is none: it was about an earlier question at the same place.
     """
 
     reason: str
@@ -41,6 +42,7 @@ class Question:
     schema: Mapping[str, Any] | None = None
     seconds: float | None = None
     sensitive: bool = False
+    fresh: bool = False
 
 
 class Expired(Exception):
@@ -101,6 +103,8 @@ class Holds:
             journal.add(RecordType.TIMER_SET, key, body={"due": due})
         early = self._early.pop(key, [])
         refused = [mail for mail in early if self._check(question, mail.body.get("data"))]
+        if question.fresh and key not in past.held:
+            refused = early
         if past.held.pop(key, None) is None or refused:
             body = {"reason": question.reason, **question.shown, **({} if due is None else {"until": due})}
             writes = tuple(mail.consume(journal.last_seq + 1) for mail in refused)

@@ -33,6 +33,8 @@ def input_of(step: Step, frame: Frame, now: int, entry: Entry | None) -> tuple[A
         StepError: it can't be worked out (type `expression`).
     """
     body: dict[str, Any] = {"kind": step.kind}
+    if step.memory is not None:
+        body["memory"] = step.memory.evaluate(sight(frame, now, entry))
     plan = step.input
     if plan is None:
         value, source = (frame.last, frame.last_source) if entry is None else entry

@@ -270,14 +270,20 @@ class RunJournal:
         if self._claim is not None:
             statements.insert(0, self._claim(records[-1].seq))
             self._claim = None
+            if self._row is not None:
+                # It begins and ends in one commit.
+                statements.insert(1, self._phase(records[-1]))
         elif self._row is None:
             statements.insert(0, Statement(_GUARD, (records[-1].seq, self.run, self.epoch), 1))
         else:
-            row = (records[-1].seq, *self._row, records[-1].ts, self.run, self.epoch)
-            self._row = None
-            statements.insert(0, Statement(_GUARD_PHASE, row, 1))
+            statements.insert(0, self._phase(records[-1]))
         self._flying = records
         return self._writer.submit((Append(self._durability, statements, self._land, self._crash),))
+
+    def _phase(self, last: Record) -> Statement:
+        assert self._row is not None
+        row, self._row = self._row, None
+        return Statement(_GUARD_PHASE, (last.seq, *row, last.ts, self.run, self.epoch), 1)
 
     def _land(self) -> None:
         records, self._flying = self._flying or [], None

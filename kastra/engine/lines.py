@@ -146,6 +146,9 @@ _FORMS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "run.compensated": lambda data: (
         _with("undone, except", ", ".join(data["failed"])) if data.get("failed") else "undone"
     ),
+    "loop.checkpoint": lambda data: (
+        f"iterations 1 to {int(data.get('iteration', 1)) - 1} are kept as counts only ({data.get('records')} records)"
+    ),
     "router.decision": lambda data: _with("decided", data.get("value", data)),
 }
 

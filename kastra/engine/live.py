@@ -317,8 +317,9 @@ class LiveRun:
     def _executor(self, plan: Plan, execution: Execution, body: Mapping[str, Any]) -> Executor:
         if plan.graph is not None and (types := event_types(plan.graph)):
             self.desk.mailroom.keep(self.uid, execution.namespace, types, self._created)
+        history = self.desk.history
         return Executor(
-            execution, plan, body.get("timeout"), body.get("options"), self.desk.history.value, body.get("budget")
+            execution, plan, body.get("timeout"), body.get("options"), history.value, body.get("budget"), history
         )
 
     async def _refuse(self, error: Exception) -> None:

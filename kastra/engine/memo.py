@@ -14,7 +14,7 @@ Source: memoisation of Argo Workflows. Read next: `kastra.engine.executor`.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,6 +24,9 @@ from kastra.sql.interface import Statement
 from .expressions import Condition, Variables
 from .graph import Step
 from .records import encode
+
+if TYPE_CHECKING:
+    from .past import Past
 
 SCOPES = ("run", "workflow", "namespace")
 
@@ -105,6 +108,18 @@ def scope_of_run(run_uid: str) -> str:
 def forget_run(run_uid: str) -> Statement:
     """Drops what only one Run could use."""
     return Statement("DELETE FROM kv WHERE scope = ?", (scope_of_run(run_uid),))
+
+
+def undecided(past: "Past", key: str) -> bool:
+    """Whether a crash may have come before the value was looked for: the step is scheduled, and nothing came of it yet.
+
+    Args:
+        past: what the journal tells; it knows the step at `key`.
+    """
+    if past.steps[key].failures or key in past.children or key in past.decisions:
+        return False
+    below = (f"{key}/", f"{key}[", f"{key}#")
+    return not any(name.startswith(below) for names in (past.steps, past.decisions, past.timers) for name in names)
 
 
 def recalled(data: bytes | None) -> tuple[bool, Any]:

@@ -7,22 +7,12 @@ the declaration from the top again and asks here first, so no position needs to 
 Source: memoisation as in DBOS and Temporal's event history. Read next: `kastra.engine.executor`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .consumption import Consumption
+from .consumption import CONSUMING, Amount, Consumption
 from .records import Record, RecordType
-
-_CONSUMING = frozenset(
-    {
-        RecordType.RESERVED,
-        RecordType.MODEL_TURN,
-        RecordType.TOOL_RESULT,
-        RecordType.STEP_COMPLETED,
-        RecordType.STEP_FAILED,
-    }
-)
 
 
 @dataclass(slots=True)
@@ -37,6 +27,7 @@ class StepPast:
     done: dict[str, Any] | None = None
     final_error: dict[str, Any] | None = None
     final_try: int = 0
+    final_retryable: bool = False
     last_error: dict[str, Any] | None = None
     skipped: bool = False
     intent: bool = False
@@ -63,6 +54,7 @@ class Past:
         consumption: what each of its effects has consumed.
         compensable: completed steps that can be undone, in the order of completion: stepKey, body of the record.
         compensating: stepKeys of what is being undone, in order; None before that begins.
+        checkpoints: the last LoopCheckpoint of each loop, by its stepKey.
     """
 
     started: Record | None = None
@@ -81,10 +73,12 @@ class Past:
     taken: set[tuple[str, str]] = field(default_factory=set)
     compensable: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     compensating: list[str] | None = None
+    checkpoints: dict[str, Record] = field(default_factory=dict)
     consumption: Consumption = field(default_factory=Consumption)
     cancel_requested: bool = False
     suspended: bool = False
     recoveries: int = 0
+    _set_by: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Past":
@@ -132,7 +126,7 @@ class Past:
         step = self.steps.get(key)
         if step is None:
             step = self.steps[key] = StepPast()
-        if kind in _CONSUMING:
+        if kind in CONSUMING:
             self.consumption.apply(record)
         if kind == RecordType.STEP_SCHEDULED:
             step.scheduled, step.scheduled_at, step.attempts = body, record.ts, 1
@@ -146,6 +140,7 @@ class Past:
             step.attempts, step.last_error = record.attempt or 1, body["error"]
             if body.get("final"):
                 step.final_error, step.final_try = body["error"], body.get("try", 0)
+                step.final_retryable = bool(body.get("retryable"))
             else:
                 step.retry_at = body.get("retryAt")
         elif kind == RecordType.TOOL_CALL:
@@ -168,7 +163,7 @@ class Past:
         elif kind == RecordType.CHILD_STARTED:
             self.children[key] = body
         elif kind == RecordType.STATE_SET:
-            self.state.update(body["values"])
+            self._set(record.seq, body["values"])
         elif kind == RecordType.IN_DOUBT:
             self.in_doubt.add(key)
         elif kind == RecordType.SUSPENDED:
@@ -181,6 +176,23 @@ class Past:
         elif kind == RecordType.RESUMED:
             self.held.pop(key, None)
             self.resumed[key] = body.get("data")
+        elif kind == RecordType.LOOP_CHECKPOINT:
+            self._restore(record, key)
+
+    def _set(self, seq: int, values: Mapping[str, Any]) -> None:
+        """Record `seq` changed the state. A checkpoint tells of changes that others may have followed already."""
+        for name, value in values.items():
+            if seq >= self._set_by.get(name, 0):
+                self._set_by[name], self.state[name] = seq, value
+
+    def _restore(self, record: Record, key: str) -> None:
+        """What a checkpoint keeps of the iterations that it stands for."""
+        body = record.body
+        self.checkpoints[key] = record
+        for seq, values in body["state"]:
+            self._set(seq, values)
+        self.taken.update((source, number) for source, number in body["taken"])
+        self.consumption.add(key, Amount(**body["amount"]))
 
     def _completed(self, step: StepPast, key: str, body: dict[str, Any]) -> None:
         step.done = body

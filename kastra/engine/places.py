@@ -27,6 +27,11 @@ class StepPlaces:
         self._slots = FairSlots(limit) if limit else None
         self._clock = clock
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._slots is not None
+
     @asynccontextmanager
     async def place(self, step: Step) -> AsyncIterator[None]:
         """A place for the body of `async with`.

@@ -18,6 +18,7 @@ from .compiler import compile_workflow
 from .graph import Graph, Step, unsupported
 from .retry import NO_RETRY
 from .step import StepError
+from .tool_compensation import with_compensation
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,13 @@ def plan_of(closure: Closure) -> Plan:
     root = closure["objects"][closure["root"]]
     spec = root["spec"]
     if root["kind"] == "Workflow":
+        spec, refs = with_compensation(closure)
         graph = compile_workflow(spec)
         refused = unsupported(graph)
         if refused:
             path, feature = refused[0]
             raise StepError("validation", f"{path}: {feature} isn't supported by this version", retryable=False)
-        leaves = {step.path: _leaf(step, root["refs"], closure) for step in graph.walk() if step.is_leaf}
+        leaves = {step.path: _leaf(step, refs, closure) for step in graph.walk() if step.is_leaf}
         return Plan(graph, leaves, _root("Workflow"), graph.timeout, graph.state, closure["root"])
     limit = spec.get("timeout") if root["kind"] == "Network" else None
     leaf = Leaf(root["kind"].lower(), _target(closure, closure["root"]), _delivery({}, root["kind"].lower(), spec))

@@ -23,6 +23,7 @@ import anyio
 
 from kastra.api.cloudevents import CloudEvent
 from kastra.api.errors import StatusError
+from kastra.api.types import Closure
 from kastra.bus import Bus
 from kastra.clock import Clock, milliseconds
 from kastra.failpoint import failpoint
@@ -436,6 +437,11 @@ class Pool:
             return None
         records = await self._history.records(row.id)
         return Tally(uid).feed(records).snapshot(row.holder or "", row.epoch)
+
+    async def closure(self, uid: str) -> Closure | None:
+        """What a Run that was begun executes; None if there is none."""
+        row = await self._history.run(uid)
+        return None if row is None else await self._history.closure(row.id)
 
     async def history(self, uid: str, after: int = 0, limit: int = 500) -> list[dict[str, Any]]:
         """A page of a Run's journal, as plain data: records after number `after`, at most `limit`."""

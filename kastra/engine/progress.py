@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from .consumption import FIELDS
-from .records import TERMINAL, Record, RecordType
+from .records import TERMINAL, Record, RecordType, is_before
 from .wait_bodies import WAITING_KINDS
 
 _NAMED = 10
@@ -140,10 +140,22 @@ class Tally:
     _end: Record | None = None
 
     def feed(self, records: Iterable[Record]) -> Self:
-        """Take records into account and return this."""
+        """Take the records of a journal, as it is stored, into account and return this."""
         for record in records:
+            if record.type == RecordType.LOOP_CHECKPOINT:
+                self._restore(record.body)
             self.apply(record)
         return self
+
+    def _restore(self, body: Mapping[str, Any]) -> None:
+        """Count what a checkpoint stands for; whoever saw it happen has counted it."""
+        counts = body["counts"]
+        self._total += counts["total"]
+        self._succeeded += counts["succeeded"]
+        self._failed += counts["failed"]
+        self._skipped += counts["skipped"]
+        if "usage" in body:
+            self._usage = self._usage.plus(body["usage"], 0)
 
     def apply(self, record: Record) -> None:
         """Take one record into account."""
@@ -201,6 +213,11 @@ class Tally:
                 self._budget = {**self._budget, "answered": True, "raised": raised}
         elif kind == RecordType.DECISION:
             self._decide(key, record.body["value"])
+        elif kind == RecordType.LOOP_CHECKPOINT:
+            # What its iterations left behind unfinished (a branch that nobody waited for) is over with them.
+            for found in (self._open, self._waits):
+                for gone in [one for one in found if is_before(key, record.body["iteration"], one)]:
+                    del found[gone]
 
     def _decide(self, key: str, value: Any) -> None:
         if key == "finally":

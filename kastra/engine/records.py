@@ -44,7 +44,7 @@ class RecordType(IntEnum):
     RUN_CANCELLED = 24  # stopReason
     IN_DOUBT = 25  # onInDoubt
     LATE = 26  # output | error
-    LOOP_CHECKPOINT = 27
+    LOOP_CHECKPOINT = 27  # what `kastra.engine.folding` lists
     RECOVERED = 28  # holder, epoch
     CHILD_STARTED = 29  # kind, namespace, name
     RESERVED = 40  # amount (tokens, cost, model_calls, tool_calls)
@@ -87,6 +87,14 @@ class Record(NamedTuple):
             "attempt": self.attempt,
             "body": self.body,
         }
+
+
+def is_before(loop: str, iteration: int, key: str) -> bool:
+    """Whether what happened at `key` is part of an iteration of `loop` (a stepKey) before number `iteration`."""
+    if not key.startswith(loop) or key[len(loop) : len(loop) + 1] != "#":
+        return False
+    number = key[len(loop) + 1 :].partition("/")[0]
+    return number.isdigit() and int(number) < iteration
 
 
 def encode(value: Any) -> bytes:

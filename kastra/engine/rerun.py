@@ -116,7 +116,9 @@ def _copies(records: Sequence[Record], rerun: Rerun, scope: Scope) -> list[Copy]
         raise _refusal(f"step {top} was undone in run {rerun.name}; repeat it from there, or from a step before")
     for top in sorted(taken & kinds.keys()):
         _check(top, kinds[top], rerun, scope)
-    found = [copy for record in records if (copy := _copy(record, taken)) is not None]
+    # What folded iterations set goes where it was set: another step may have set the same later.
+    told = sorted((one for record in records for one in _told(record)), key=lambda record: record.seq)
+    found = [copy for record in told if (copy := _copy(record, taken)) is not None]
     for top, output in rerun.overrides.items():
         found += _override(top, output, rerun, scope)
     return found
@@ -152,6 +154,16 @@ def _check(top: str, kind: str, rerun: Rerun, scope: Scope) -> None:
         raise _refusal(
             f"the workflow has changed: step {step_id} was of kind {kind} in run {rerun.name} and is of kind {now}"
         )
+
+
+def _told(record: Record) -> Iterable[Record]:
+    """A record, or the changes of the state that a checkpoint keeps."""
+    if record.type != RecordType.LOOP_CHECKPOINT:
+        return (record,)
+    return [
+        Record(seq, record.ts, RecordType.STATE_SET, record.key, None, {"values": values})
+        for seq, values in record.body["state"]
+    ]
 
 
 def _copy(record: Record, taken: Iterable[str]) -> Copy | None:

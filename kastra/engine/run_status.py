@@ -12,7 +12,6 @@ import orjson
 
 from kastra.api.durations import format_duration
 from kastra.api.object import Object
-from kastra.api.types import Closure
 from kastra.clock import rfc3339
 
 from .progress import Phase, Progress
@@ -27,6 +26,11 @@ class Writer(Protocol):
     @property
     def fields(self) -> Any:
         """The fields of the status, as attributes."""
+        ...
+
+    @property
+    def conditions(self) -> Sequence[Mapping[str, Any]]:
+        """All that are stored or said."""
         ...
 
     def condition(self, type_: str, status: bool, reason: str, message: str) -> None:
@@ -55,14 +59,28 @@ class RunStatus:
         """The merge patch of the status; empty when nothing differs."""
         return self._writer.patch()
 
-    def accepted(self, closure: Closure, unsupported: Sequence[str]) -> None:
+    @property
+    def phase(self) -> str:
+        """The phase that is said, or that was."""
+        return self._writer.fields.phase or ""
+
+    def only_says(self, *types: str) -> bool:
+        """Whether no condition becomes different from what is stored but these, and these only because they are True now."""
+        known = {condition["type"]: condition for condition in self._run.status.get("conditions") or ()}
+        changed = [found for found in self._writer.conditions if found != known.get(found["type"])]
+        return all(
+            found["type"] in types and found["status"] == known.get(found["type"], found)["status"] == "True"
+            for found in changed
+        )
+
+    def accepted(self, target: str, revision: str, unsupported: Sequence[str]) -> None:
         """It is handed to the pool, which does nothing about the fields `unsupported`."""
         self._set("Accepted", True, "Accepted", "")
         if unsupported:
             message = f"accepted, but not acted on by this version: {', '.join(unsupported)}"
             self._set("UnsupportedFeatures", True, "NotActedOn", message)
         fields = self._writer.fields
-        fields.phase, fields.target, fields.revision = "Pending", closure["root"], closure.get("hash")
+        fields.phase, fields.target, fields.revision = "Pending", target, revision or None
 
     def queued(self) -> None:
         """It begins when another Run of its workflow has ended."""

@@ -9,7 +9,7 @@ An event whose filter can't be evaluated doesn't match: events of a type come fr
 not fail the Run. Read next: `kastra.engine.mailroom`, where events come in; `kastra.engine.approvals`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -117,10 +117,21 @@ class OpenWait:
         self._execution = execution
         self._fits = fits
         self._due = due
+        self._coming: list[Arrived] | None = []
 
     def offer(self, arrived: Arrived) -> None:
         """Take an event if it is the right one. What keeps it from being recorded is raised where the step waits."""
-        self._offer(arrived, None)
+        if self._coming is not None:
+            # Those that were there before it come first.
+            self._coming.append(arrived)
+        else:
+            self._offer(arrived, None)
+
+    def begin(self, earlier: Sequence[Arrived]) -> None:
+        """Take from the events that were there, then from those that have come since it was registered."""
+        coming, self._coming = self._coming or [], None
+        for arrived in (*earlier, *coming):
+            self._offer(arrived, None)
 
     def offer_signals(self) -> None:
         """Take what was sent to this Run and fits."""
@@ -197,8 +208,7 @@ async def _taken(execution: "Execution", box: EventBox, wait: OpenWait, due: int
     box.mailroom.attach(execution.namespace, event_type, wait)
     try:
         wait.offer_signals()
-        for arrived in await box.mailroom.since(execution.namespace, event_type, box.since):
-            wait.offer(arrived)
+        wait.begin(await box.mailroom.since(execution.namespace, event_type, box.since))
         async with anyio.create_task_group() as group:
 
             async def expire(due: int) -> None:

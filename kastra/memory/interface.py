@@ -77,15 +77,23 @@ class ThreadDirectory:
     """Finds threads by name, and makes those that aren't there yet.
 
     Args:
-        find: given namespace, name and the spec of a new one; gives the thread that is there then, with its row. Raises
-            ThreadRefused.
+        find: given namespace, name, the spec of a new one and the thread that a new one goes with; gives the thread that is
+            there then, with its row. Raises ThreadRefused.
     """
 
-    def __init__(self, find: Callable[[str, str, Mapping[str, Any]], Awaitable[ThreadKey]]) -> None:
+    def __init__(self, find: Callable[[str, str, Mapping[str, Any], ThreadKey | None], Awaitable[ThreadKey]]) -> None:
         self._find = find
 
     async def open(
-        self, namespace: str, name: str, *, agent: str = "", resource: str = "", retention: Any = None, title: str = ""
+        self,
+        namespace: str,
+        name: str,
+        *,
+        agent: str = "",
+        resource: str = "",
+        retention: Any = None,
+        title: str = "",
+        owner: ThreadKey | None = None,
     ) -> ThreadKey:
         """The thread of this name; a new one belongs to `agent` and to `resource`.
 
@@ -94,6 +102,7 @@ class ThreadDirectory:
             resource: whom it must belong to; empty for whomever.
             retention: of a new one.
             title: of a new one.
+            owner: a thread with which a new one is erased.
 
         Raises:
             ThreadRefused: it is another agent's or another resource's, or is being deleted, or can't be made.
@@ -101,7 +110,7 @@ class ThreadDirectory:
         spec: dict[str, Any] = {"agentRef": {"name": agent}} if agent else {}
         given = {"resourceId": resource, "retention": retention, "title": title}
         spec |= {field: value for field, value in given.items() if value not in ("", None)}
-        key = await self._find(namespace, name, spec)
+        key = await self._find(namespace, name, spec, owner)
         if agent and key.agent not in ("", agent):
             raise ThreadRefused(f"thread {namespace}/{name} is one of agent {key.agent}, not of {agent}")
         if resource and key.resource != resource:

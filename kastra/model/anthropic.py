@@ -9,13 +9,12 @@ Source: Anthropic API reference, messages, version 2026-10-21. Read next: `kastr
 
 from base64 import b64decode
 from collections.abc import Mapping
-from contextlib import aclosing
+from functools import partial
 from typing import Any
-
-from kastra.netguard import Answer
 
 from .anthropic_answer import Gathering, read
 from .dialects import Dialect, dialect_of
+from .gathering import StreamedCall, gathered
 from .interface import (
     Credentials,
     Message,
@@ -26,11 +25,10 @@ from .interface import (
     ModelServices,
     ModelStream,
     Part,
-    chunks_of,
     text_of,
 )
 from .structured import Asked, ask, plain_name, prompt
-from .wire import Endpoint, Timeouts, drain
+from .wire import Endpoint, Timeouts
 
 VERSION = "2026-10-21"
 """The first that refuses temperature, top_p and top_k; a ModelProvider that needs them names 2023-06-01 in its headers."""
@@ -80,35 +78,22 @@ class AnthropicModel:
         answer = await self._endpoint.whole("POST", _PATH, headers(secret), body, timeouts, secret)
         return read(answer, asked, self._endpoint.who)
 
-    async def stream(self, request: ModelRequest) -> ModelStream:
+    def stream(self, request: ModelRequest) -> ModelStream:
         """One call, the answer as it arrives.
 
         Raises:
             ModelError: see `kastra.model.interface`.
         """
+        return gathered(self._endpoint, _PATH, partial(self._streamed, request))
+
+    async def _streamed(self, request: ModelRequest) -> StreamedCall:
         asked, body, timeouts = self._prepare(request)
         body["stream"] = True
         secret = await self._endpoint.credentials()
         gathering = Gathering(asked, self._endpoint, secret)
-        pieces = self._endpoint.events(_PATH, headers(secret), body, timeouts, secret)
-        async with aclosing(pieces):
-            try:
-                async for piece in pieces:
-                    if isinstance(piece, Answer):
-                        for chunk in chunks_of(read(piece, asked, self._endpoint.who)):
-                            yield chunk
-                        return
-                    for data in piece:
-                        for chunk in gathering.feed(data):
-                            yield chunk
-                    if gathering.done:
-                        await drain(pieces)
-                        break
-            except ModelError as error:
-                if error.kind != "unavailable" or not gathering.finished:
-                    raise
-        for chunk in gathering.end():
-            yield chunk
+        return StreamedCall(
+            headers(secret), body, timeouts, secret, gathering, lambda answer: read(answer, asked, self._endpoint.who)
+        )
 
     def _wrong(self, what: str) -> ModelError:
         return ModelError("invalid_request", f"{self._endpoint.who}: {what}")

@@ -10,11 +10,10 @@ Source: Anthropic API reference, messages and streaming. Read next: `kastra.mode
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from kastra.netguard import Answer
 from kastra.telemetry import without_secrets
 
+from .gathering import GatheringBase
 from .interface import (
     Credentials,
     End,
@@ -32,7 +31,7 @@ from .interface import (
     UsageUpdate,
 )
 from .structured import Asked, tool_call
-from .wire import MAX_ANSWER, Endpoint
+from .wire import Endpoint
 
 _FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -156,33 +155,13 @@ def _response(blocks: list[_Block], reason: Any, usage: Usage, model: Any, asked
     return ModelResponse(text, others, value, usage, finish, model if isinstance(model, str) else "", reasoning)
 
 
-class Gathering:
-    """A streamed answer, gathered: feed it the data of each event.
-
-    Attributes:
-        done: whether the message has ended.
-    """
+class Gathering(GatheringBase):
+    """A streamed answer, gathered: feed it the data of each event."""
 
     def __init__(self, asked: Asked, endpoint: Endpoint, secret: Credentials) -> None:
-        self.done = False
-        self._asked = asked
-        self._endpoint = endpoint
-        self._secret = secret
-        self._back = {wire: name for name, wire in asked.names.items()}
+        super().__init__(asked, endpoint, secret)
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
-        self._size = 0
-        self._reason: Any = None
-        self._usage: Usage | None = None
-        self._model = ""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the model said why it stopped."""
-        return self._reason is not None
-
-    def _malformed(self, what: str) -> ModelError:
-        return ModelError("malformed", f"{self._endpoint.who}: malformed stream: {what}")
 
     def feed(self, data: bytes) -> list[ModelChunk]:
         """The chunks in one event.
@@ -190,12 +169,7 @@ class Gathering:
         Raises:
             ModelError: it makes no sense, or tells of an error.
         """
-        try:
-            event = orjson.loads(data)
-        except ValueError:
-            raise self._malformed("an event is not JSON in UTF-8") from None
-        if not isinstance(event, dict):
-            raise self._malformed("an event is not a JSON object")
+        event = self._event(data)
         kind = event.get("type")
         if kind == "content_block_delta":
             return self._delta(event)
@@ -242,39 +216,25 @@ class Gathering:
             raise self._malformed("a delta of a block that has not begun")
         kind = delta.get("type")
         if kind == "text_delta":
-            text = self._more(delta.get("text"), block)
+            text = self._more(delta.get("text"), block.pieces)
             return [TextDelta(text)] if text and block.kind == "text" else []
         if kind == "input_json_delta":
-            text = self._more(delta.get("partial_json"), block)
+            text = self._more(delta.get("partial_json"), block.pieces)
             if not text:
                 return []
             if block.shown >= 0:
                 return [ToolCallDelta(block.shown, block.id, self._back.get(block.name, block.name), text)]
             return [TextDelta(text)] if block.kind == "call" and not self._asked.wrapped else []
         if kind == "thinking_delta":
-            text = self._more(delta.get("thinking"), block)
+            text = self._more(delta.get("thinking"), block.pieces)
             return [ReasoningDelta(text)] if text else []
         if kind == "signature_delta":
             block.signature += str(delta.get("signature") or "")
             self._bound(len(block.signature))
         return []
 
-    def _more(self, text: Any, block: _Block) -> str:
-        if not isinstance(text, str):
-            raise self._malformed("a delta is not text")
-        self._bound(len(text))
-        shown: str = without_secrets(text)
-        block.pieces.append(shown)
-        return shown
-
-    def _bound(self, more: int) -> None:
-        self._size += more
-        if self._size > MAX_ANSWER:
-            raise self._malformed(f"more than {MAX_ANSWER} characters")
-
     def _failed(self, error: Any) -> ModelError:
-        said, code = self._endpoint.told(error, self._secret)
-        text = f"{self._endpoint.who}: the stream ended with an error{f': {said}' if said else ''}"
+        text, code = self._error(error)
         return ModelError(_ERRORS.get(code, "unavailable"), text)
 
     def end(self) -> list[ModelChunk]:
@@ -284,7 +244,7 @@ class Gathering:
             ModelError: it was over too early.
         """
         if self._reason is None:
-            raise ModelError("unavailable", f"{self._endpoint.who}: the stream ended before the answer was complete")
+            raise self._too_early()
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
         usage = self._usage or Usage(calls=1)
         return [End(_response(blocks, self._reason, usage, self._model, self._asked, self._endpoint.who))]

@@ -3,7 +3,9 @@
 One `Limiter` stands for one provider or one model, whoever calls it: all Runs of a process share it, in order of arrival.
 What limits per minute is a sliding window, so that no minute, wherever it begins, sees more. A 429 closes the limiter for
 everybody until the time that the provider named, or for a pause that doubles; then a single call tries, and only its
-success opens it again. So a storm of refusals is met with one request per pause and not with one per Run. Retries after
+success opens it again. So a storm of refusals is met with one request per pause and not with one per Run. A provider that refuses
+again as soon as it is open is one that admits a call every so often: then calls keep that distance, and only now and then one tries
+whether half of it will do. Retries after
 other failures draw on a budget that successes refill: a provider that is down isn't asked more often because it is down.
 
 Counts only what this process does. Source: Retry-After of RFC 9110; retry budgets of Finagle and gRPC; circuit breakers.
@@ -29,6 +31,9 @@ _WINDOW = 60.0
 _FIRST_PAUSE = 0.5
 _RETRIES_AT_FIRST = 20.0
 _RETRIES_PER_CALL = 0.2
+_STEADY = 4
+"""Calls at a distance that was learned, before half of it is tried."""
+_NO_DISTANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,9 @@ class Limiter:
         self._closed_until = 0.0
         self._strikes = 0
         self._retries = _RETRIES_AT_FIRST
+        self._distance = 0.0
+        self._steady = 0
+        self._begun = self._admitted = self._opened = float("-inf")
 
     @property
     def waiting(self) -> int:
@@ -143,8 +151,15 @@ class Limiter:
 
     def succeeded(self) -> None:
         """The provider answered: it is open to everybody again."""
+        self._admitted = self._clock.monotonic()
+        if self._distance:
+            self._steady += 1
+            if self._steady >= _STEADY:
+                self._steady, self._distance = 0, self._distance / 2
+                if self._distance < _NO_DISTANCE:
+                    self._distance = 0.0
         if self._strikes:
-            self._strikes, self._closed_until = 0, 0.0
+            self._strikes, self._closed_until, self._opened = 0, 0.0, self._admitted
             self._wake()
         self._retries = min(_RETRIES_AT_FIRST, self._retries + _RETRIES_PER_CALL)
 
@@ -159,6 +174,9 @@ class Limiter:
             min(LONGEST_WAIT, _FIRST_PAUSE * 2 ** min(self._strikes - 1, 10)) if retry_after is None else retry_after
         )
         self._closed_until = max(self._closed_until, now + pause)
+        if now - self._opened <= max(pause, 2 * self._distance):
+            # Hardly open, and it refuses: it admits one every so often, and not more because it is asked more often.
+            self._distance, self._steady = min(LONGEST_WAIT, max(self._distance, now + pause - self._admitted)), 0
 
     def may_retry(self) -> bool:
         """Draw on the budget for retries; False if it is used up."""
@@ -175,6 +193,8 @@ class Limiter:
         now = self._clock.monotonic()
         if now < self._closed_until:
             return self._closed_until - now
+        if self._distance and (left := self._begun + self._distance - now) > 0:
+            return left
         limits = self.limits
         most = 1 if self._strikes else limits.max_concurrent
         if most is not None and self._active >= most:
@@ -200,7 +220,8 @@ class Limiter:
 
     def _count(self, tokens: int) -> Spent:
         self._active += 1
-        spent = Spent(self._clock.monotonic(), tokens)
+        self._begun = self._clock.monotonic()
+        spent = Spent(self._begun, tokens)
         limits = self.limits
         if limits.requests_per_minute is not None or limits.tokens_per_minute is not None:
             self._window.append(spent)

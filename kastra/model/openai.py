@@ -7,12 +7,13 @@ Source: OpenAI API reference, chat completions. Read next: `kastra.model.openai_
 """
 
 from collections.abc import Mapping
-from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from kastra.netguard import Answer
 
 from .dialects import Dialect, dialect_of
+from .gathering import StreamedCall, gathered
 from .interface import (
     Credentials,
     Message,
@@ -24,14 +25,13 @@ from .interface import (
     ModelStream,
     Part,
     ToolDefinition,
-    chunks_of,
     compact,
     text_of,
 )
 from .openai_answer import Gathering, read
 from .parts import data_url
 from .structured import Asked, ask, closed, plain_name, prompt
-from .wire import Endpoint, Timeouts, drain
+from .wire import Endpoint, Timeouts
 
 _RENAMED = {
     "topP": "top_p",
@@ -80,38 +80,24 @@ class OpenAIModel:
         answer = await self._endpoint.whole("POST", _PATH, headers(secret), body, timeouts, secret)
         return self._read(answer, asked)
 
-    async def stream(self, request: ModelRequest) -> ModelStream:
+    def stream(self, request: ModelRequest) -> ModelStream:
         """One call, the answer as it arrives.
 
         Raises:
             ModelError: see `kastra.model.interface`.
         """
+        return gathered(self._endpoint, _PATH, partial(self._streamed, request))
+
+    async def _streamed(self, request: ModelRequest) -> StreamedCall:
         asked, body, timeouts = self._prepare(request)
         body["stream"] = True
         if self._dialect.stream_usage:
             body["stream_options"] = {"include_usage": True}
         secret = await self._endpoint.credentials()
         gathering = Gathering(self._dialect, asked, self._endpoint, secret)
-        pieces = self._endpoint.events(_PATH, headers(secret), body, timeouts, secret)
-        async with aclosing(pieces):
-            try:
-                async for piece in pieces:
-                    if isinstance(piece, Answer):
-                        for chunk in chunks_of(self._read(piece, asked)):
-                            yield chunk
-                        return
-                    for data in piece:
-                        for chunk in gathering.feed(data):
-                            yield chunk
-                    if gathering.done:
-                        await drain(pieces)
-                        break
-            except ModelError as error:
-                # A connection that breaks once the answer has been given costs at most the count of its tokens.
-                if error.kind != "unavailable" or not gathering.finished:
-                    raise
-        for chunk in gathering.end():
-            yield chunk
+        return StreamedCall(
+            headers(secret), body, timeouts, secret, gathering, lambda answer: self._read(answer, asked)
+        )
 
     def _read(self, answer: Answer, asked: Asked) -> ModelResponse:
         return read(answer, asked, self._dialect, self._endpoint.who)

@@ -16,6 +16,7 @@ from kastra.netguard import Answer
 from kastra.telemetry import without_secrets
 
 from .dialects import Dialect
+from .gathering import GatheringBase
 from .interface import (
     Credentials,
     End,
@@ -32,7 +33,7 @@ from .interface import (
     UsageUpdate,
 )
 from .structured import Asked, tool_call
-from .wire import MAX_ANSWER, Endpoint
+from .wire import Endpoint
 
 _FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -126,38 +127,17 @@ class _Call:
         self.shown = shown
 
 
-class Gathering:
-    """A streamed answer, gathered: feed it the data of each event.
-
-    Attributes:
-        done: whether the provider said that nothing follows.
-        finished: whether the model said why it stopped.
-    """
+class Gathering(GatheringBase):
+    """A streamed answer, gathered: feed it the data of each event."""
 
     def __init__(self, dialect: Dialect, asked: Asked, endpoint: Endpoint, secret: Credentials) -> None:
-        self.done = False
+        super().__init__(asked, endpoint, secret)
         self._dialect = dialect
-        self._asked = asked
-        self._endpoint = endpoint
-        self._secret = secret
-        self._back = {wire: name for name, wire in asked.names.items()}
         self._text: list[str] = []
         self._thought: list[str] = []
         self._calls: dict[int, _Call] = {}
         self._current = 0
         self._shown = 0
-        self._size = 0
-        self._reason: Any = None
-        self._usage: Usage | None = None
-        self._model = ""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the model said why it stopped."""
-        return self._reason is not None
-
-    def _malformed(self, what: str) -> ModelError:
-        return ModelError("malformed", f"{self._endpoint.who}: malformed stream: {what}")
 
     def feed(self, data: bytes) -> list[ModelChunk]:
         """The chunks in one event.
@@ -168,12 +148,7 @@ class Gathering:
         if data == b"[DONE]":
             self.done = True
             return []
-        try:
-            body = orjson.loads(data)
-        except ValueError:
-            raise self._malformed("an event is not JSON in UTF-8") from None
-        if not isinstance(body, dict):
-            raise self._malformed("an event is not a JSON object")
+        body = self._event(data)
         if (error := body.get("error")) is not None:
             raise self._failed(error)
         chunks: list[ModelChunk] = []
@@ -209,16 +184,6 @@ class Gathering:
             raise self._malformed("choices[0].delta is not an object")
         if (reason := choice.get("finish_reason")) is not None:
             self._reason = reason
-
-    def _more(self, text: Any, into: list[str]) -> str:
-        if not isinstance(text, str):
-            raise self._malformed("a delta is not text")
-        self._size += len(text)
-        if self._size > MAX_ANSWER:
-            raise self._malformed(f"more than {MAX_ANSWER} characters")
-        shown: str = without_secrets(text)
-        into.append(shown)
-        return shown
 
     def _tool_calls(self, raw_calls: Any, chunks: list[ModelChunk]) -> None:
         if not isinstance(raw_calls, list):
@@ -271,9 +236,8 @@ class Gathering:
         return self._current
 
     def _failed(self, error: Any) -> ModelError:
-        said, code = self._endpoint.told(error, self._secret)
+        text, code = self._error(error)
         number = error.get("code") if isinstance(error, dict) else None
-        text = f"{self._endpoint.who}: the stream ended with an error{f': {said}' if said else ''}"
         if number == 429 or code in ("rate_limit_exceeded", "rate_limit_error"):
             return ModelError("rate_limit", text)
         if code in self._dialect.malformed_codes:
@@ -289,7 +253,7 @@ class Gathering:
             ModelError: it was over too early.
         """
         if self._reason is None and not (self.done and (self._text or self._calls)):
-            raise ModelError("unavailable", f"{self._endpoint.who}: the stream ended before the answer was complete")
+            raise self._too_early()
         calls = [
             tool_call(call.id, call.name, without_secrets("".join(call.arguments)), index, self._back)
             for index, call in enumerate(self._calls.values())

@@ -5,8 +5,8 @@ the connection goes to one of exactly these. So neither a second look-up (DNS re
 Redirects are followed by hand, each as a new call; answers are bounded in bytes, before and after decompression, and in
 time. Never reads proxy variables and never keeps cookies.
 
-The pool is that of `httpcore2`, the transport of `httpx2`, used directly because httpx2 has no seam for the connect call.
-It is imported at the first call. Read next: `kastra.model.openai`, a caller.
+Calls through a proxy use the pool of `httpcore2`, the transport of `httpx2`, which is imported at the first of them. Read next:
+`kastra.netguard.connections`; `kastra.model.openai`, a caller.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from urllib.parse import urljoin
 import anyio
 import orjson
 
+from kastra.netguard.connections import AddressesOf, Connections, reason
 from kastra.netguard.errors import BadAnswer, ConnectionFailed, Refused, TimedOut
 from kastra.netguard.policy import Address, Policy, Target
 from kastra.version import __version__
@@ -111,7 +112,7 @@ class Guard:
     def __init__(self, policy: Policy, *, resolver: Resolver = resolve) -> None:
         self._policy = policy
         self._resolver = resolver
-        self._pools: dict[tuple[bool, bool, str, str], httpcore2.AsyncConnectionPool] = {}
+        self._pools: dict[tuple[bool, bool, str, str], Connections | httpcore2.AsyncConnectionPool] = {}
 
     @property
     def policy(self) -> Policy:
@@ -227,45 +228,35 @@ class Guard:
         authorities: str,
         proxy: str,
     ) -> AsyncIterator[StreamedAnswer]:
-        import httpcore2
-
-        headers = [(b"Host", target.origin.partition("//")[2].encode()), (b"Accept-Encoding", b"gzip, deflate")]
-        headers += [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
+        if not _is_token(method):
+            raise BadAnswer(f"{target.origin}: the request is no valid HTTP")
+        headers = [("Host", target.origin.partition("//")[2]), ("Accept-Encoding", "gzip, deflate"), *fields.items()]
         if content or method.upper() in ("POST", "PUT", "PATCH"):
-            headers.append((b"Content-Length", str(len(content)).encode()))
-        with _mapped(target):
-            async with self._pool(target, allow_private, authorities, proxy).stream(
-                method.upper().encode("ascii", "replace"),
-                httpcore2.URL(
-                    scheme=target.scheme.encode(),
-                    host=target.host.encode(),
-                    port=target.port,
-                    target=target.path.encode(),
-                ),
-                headers=headers,
-                content=content,
-                extensions={
-                    "timeout": {
-                        "connect": min(limits.connect_timeout, limits.timeout),
-                        "pool": limits.timeout,
-                        "read": limits.timeout,
-                        "write": limits.timeout,
-                    }
-                },
-            ) as response:
-                received: dict[str, str] = {}
-                for raw_name, raw_value in response.headers:
-                    name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-                    received[name] = f"{received[name]}, {value}" if name in received else value
-                chunks = _bounded(target, received.get("content-encoding", ""), response.aiter_stream(), limits)
+            headers.append(("Content-Length", str(len(content))))
+        pool = self._pool(target, allow_private, authorities, proxy)
+        if isinstance(pool, Connections):
+            async with pool.stream(
+                method.upper(),
+                target,
+                headers,
+                content,
+                connect_timeout=min(limits.connect_timeout, limits.timeout),
+                timeout=limits.timeout,
+            ) as connection:
+                coding, body = connection.headers.get("content-encoding", ""), connection.body(limits.timeout)
+                chunks = _bounded(target, coding, body, limits)
                 try:
-                    yield StreamedAnswer(response.status, received, chunks)
+                    yield StreamedAnswer(connection.status, connection.headers, chunks)
                 finally:
                     await chunks.aclose()
+                    await body.aclose()
+            return
+        async with _through_proxy(pool, method.upper(), target, headers, content, limits) as answer:
+            yield answer
 
     def _pool(
         self, target: Target, allow_private: bool, authorities: str, proxy: str
-    ) -> "httpcore2.AsyncConnectionPool":
+    ) -> "Connections | httpcore2.AsyncConnectionPool":
         # Kept apart by what their connections were allowed to reach: a kept-alive one isn't checked again.
         secure = target.scheme == "https"
         if proxy:
@@ -280,24 +271,82 @@ class Guard:
 
     def _new_pool(
         self, target: Target, allow_private: bool, authorities: str, proxy: str
-    ) -> "httpcore2.AsyncConnectionPool":
+    ) -> "Connections | httpcore2.AsyncConnectionPool":
+        async def addresses_of(host: str, port: int) -> Sequence[Address]:
+            return await _checked(self._policy, self._resolver, host, port, allow_private)
+
+        secure = _tls(target, authorities) if target.scheme == "https" else None
+        if not proxy:
+            if secure is not None:
+                secure.set_alpn_protocols(["http/1.1"])
+            return Connections(addresses_of, secure)
+
         import httpcore2
 
         # At DEBUG it logs headers, in which there are keys.
         logging.getLogger("httpcore2").setLevel(logging.WARNING)
         options: dict[str, Any] = {
-            "ssl_context": _tls(target, authorities) if target.scheme == "https" else None,
+            "ssl_context": secure,
             "max_connections": 200,
             "max_keepalive_connections": 50,
             "keepalive_expiry": 30.0,
-            "network_backend": _checked_backend(self._policy, self._resolver, allow_private),
+            "network_backend": _checked_backend(addresses_of),
         }
-        if not proxy:
-            return httpcore2.AsyncConnectionPool(**options)
         through = Target.parse(proxy)
         if through.scheme == "https":
             options["proxy_ssl_context"] = _tls(through, "")
         return httpcore2.AsyncHTTPProxy(through.origin, **options)
+
+
+async def _checked(policy: Policy, resolver: Resolver, host: str, port: int, allow_private: bool) -> Sequence[Address]:
+    """The addresses of a host, each of which may be called. Raises Refused, and LookupError if there are none."""
+    addresses = _literal(host)
+    if not addresses:
+        policy.check_name(host)  # before it is resolved: a look-up already tells somebody something
+        try:
+            addresses = tuple(ipaddress.ip_address(text) for text in await resolver(host, port))
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            addresses = ()
+        if not addresses:
+            raise LookupError(f"the host {host} has no address")
+    policy.check(host, addresses, allow_private=allow_private)
+    return addresses
+
+
+@contextlib.asynccontextmanager
+async def _through_proxy(
+    pool: "httpcore2.AsyncConnectionPool",
+    method: str,
+    target: Target,
+    headers: Sequence[tuple[str, str]],
+    content: bytes,
+    limits: Limits,
+) -> AsyncIterator[StreamedAnswer]:
+    import httpcore2
+
+    url = httpcore2.URL(
+        scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
+    )
+    waits = {"pool": limits.timeout, "read": limits.timeout, "write": limits.timeout}
+    with _mapped(target):
+        async with pool.stream(
+            method.encode(),
+            url,
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in headers],
+            content=content,
+            extensions={"timeout": {"connect": min(limits.connect_timeout, limits.timeout), **waits}},
+        ) as response:
+            received: dict[str, str] = {}
+            for raw_name, raw_value in response.headers:
+                name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+                received[name] = f"{received[name]}, {value}" if name in received else value
+            chunks = _bounded(target, received.get("content-encoding", ""), response.aiter_stream(), limits)
+            try:
+                yield StreamedAnswer(response.status, received, chunks)
+            finally:
+                await chunks.aclose()
 
 
 def _tls(target: Target, authorities: str) -> "ssl.SSLContext":
@@ -320,13 +369,17 @@ def _literal(host: str) -> tuple[Address, ...]:
         return ()
 
 
+def _is_token(text: str) -> bool:
+    return bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)
+
+
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     fields = {"user-agent": f"kastra/{__version__}", "accept": "*/*"}
     for name, value in headers.items():
         lower = name.lower()
         if lower in _OWN_HEADERS:
             raise Refused(f"header {name}: it is set by the connection and can't be given")
-        if not name.isascii() or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name) or not name:
+        if not _is_token(name):
             raise Refused("header: its name has characters that HTTP doesn't allow")
         if any((ord(c) < 32 and c != "\t") or ord(c) == 127 or ord(c) > 255 for c in value):
             raise Refused(f"header {name}: its value has characters that HTTP doesn't allow")
@@ -334,7 +387,7 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     return fields
 
 
-def _checked_backend(policy: Policy, resolver: Resolver, allow_private: bool) -> "httpcore2.AsyncNetworkBackend":
+def _checked_backend(addresses_of: AddressesOf) -> "httpcore2.AsyncNetworkBackend":
     import httpcore2
 
     class CheckedBackend(httpcore2.AsyncNetworkBackend):
@@ -351,19 +404,13 @@ def _checked_backend(policy: Policy, resolver: Resolver, allow_private: bool) ->
             local_address: str | None = None,
             socket_options: Iterable[Any] | None = None,
         ) -> httpcore2.AsyncNetworkStream:
-            addresses = _literal(host)
-            if not addresses:
-                policy.check_name(host)  # before it is resolved: a look-up already tells somebody something
-                try:
-                    with anyio.fail_after(timeout):
-                        addresses = tuple(ipaddress.ip_address(text) for text in await resolver(host, port))
-                except TimeoutError:
-                    raise httpcore2.ConnectTimeout(f"{host} was not resolved in time") from None
-                except (OSError, UnicodeError):
-                    addresses = ()
-                if not addresses:
-                    raise httpcore2.ConnectError(f"the host {host} has no address")
-            policy.check(host, addresses, allow_private=allow_private)
+            try:
+                with anyio.fail_after(timeout):
+                    addresses = await addresses_of(host, port)
+            except TimeoutError:
+                raise httpcore2.ConnectTimeout(f"{host} was not resolved in time") from None
+            except LookupError as error:
+                raise httpcore2.ConnectError(str(error.args[0])) from None
             for index, address in enumerate(addresses):
                 try:
                     # Each address gets its part of the time, so that a silent first one leaves some for the others.
@@ -398,18 +445,13 @@ def _mapped(target: Target) -> Iterator[None]:
         raise TimedOut(f"{target.origin}: no answer in time") from None
     except (httpcore2.ConnectError, httpcore2.NetworkError) as error:
         what = "no connection" if isinstance(error, httpcore2.ConnectError) else "the connection broke"
-        raise ConnectionFailed(f"{target.origin}: {what}{_reason(error)}") from None
+        raise ConnectionFailed(f"{target.origin}: {what}{reason(error)}") from None
     except httpcore2.RemoteProtocolError as error:
         # A connection closed before the answer was complete is reported as a protocol error, too.
-        raise ConnectionFailed(f"{target.origin}: the answer broke off or isn't HTTP{_reason(error)}") from None
+        raise ConnectionFailed(f"{target.origin}: the answer broke off or isn't HTTP{reason(error)}") from None
     except httpcore2.ProtocolError:
         # Without its text, which quotes the header that it is about.
         raise BadAnswer(f"{target.origin}: the request is no valid HTTP") from None
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    return f" ({text[:200]})" if text else ""
 
 
 async def _bounded(

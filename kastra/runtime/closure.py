@@ -8,21 +8,24 @@ hash is over the canonical JSON of all that, and names the revision of what a Ru
 Read next: `kastra.api.types.Closure`, the result.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
 from kastra.api.object import Object
-from kastra.api.types import Closure, ClosureObject, closure_id
+from kastra.api.types import Closure, ClosureObject, Reference, closure_id
 
 from .references import Missing, Resolution, Resolver
-from .views import Referring, Views
+from .views import Referring, TypedView, Views
 
 LEAVES = frozenset({"Workflow", "Network"})
 """Kinds that execute as Runs of their own and are therefore not followed unless they are the root."""
+
+
+_KEPT = 1024
 
 
 class UnresolvedReferences(Exception):
@@ -38,8 +41,33 @@ class UnresolvedReferences(Exception):
         super().__init__(self.resolution.message)
 
 
-async def closure(root: Object, views: Views, resolver: Resolver) -> Closure:
+class Readings:
+    """What objects said when they were read last: the same version of one needn't be read again. A closure's parts are shared."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, type], tuple[Mapping[str, Any], Sequence[Reference] | None]] = (
+            OrderedDict()
+        )
+
+    def of(self, obj: Object, view: type[TypedView]) -> tuple[Mapping[str, Any], Sequence[Reference] | None]:
+        """The plain spec of an object and its references; None if its kind has none. Raises pydantic's ValidationError."""
+        key = (obj.uid, obj.resource_version, view)
+        found = self._kept.get(key)
+        if found is None or not all(key):
+            parsed: Any = view.of(obj)
+            spec: Mapping[str, Any] = parsed.spec.plain()
+            references = list(parsed.references()) if isinstance(parsed, Referring) else None
+            found = self._kept[key] = (spec, references)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+
+async def closure(root: Object, views: Views, resolver: Resolver, readings: Readings | None = None) -> Closure:
     """The closure of `root`.
+
+    Args:
+        readings: of earlier closures.
 
     Raises:
         UnresolvedReferences: a reference that isn't optional doesn't resolve, at any depth; all of them are named.
@@ -52,17 +80,17 @@ async def closure(root: Object, views: Views, resolver: Resolver) -> Closure:
     objects: dict[str, ClosureObject] = {}
     missing: list[Missing] = []
     waiting = deque([root])
+    readings = readings or Readings()
     while waiting:
         obj = waiting.popleft()
         own_id = _id(obj)
         view = views.of(obj)
         if own_id in objects or view is None:
             continue
-        parsed: Any = view.of(obj)
-        spec = parsed.spec.plain()
+        spec, references = readings.of(obj, view)
         refs: dict[str, str] = {}
-        if isinstance(parsed, Referring) and (own_id == root_id or obj.kind not in LEAVES):
-            resolution = await resolver.resolve_all(parsed.references(), obj)
+        if references is not None and (own_id == root_id or obj.kind not in LEAVES):
+            resolution = await resolver.resolve_all(references, obj)
             missing += [_located(item, obj, root) for item in resolution.missing if not item.reference.optional]
             for path, target in resolution.resolved.items():
                 if views.of(target) is not None:

@@ -26,7 +26,7 @@ from kastra.clock import Clock
 from kastra.telemetry import Metrics
 
 from .cache import Cache
-from .closure import closure
+from .closure import Readings, closure
 from .controller import Controller, Services
 from .declarative import ControllerSpec, DeclarativeReconciler
 from .discovery import Discovered
@@ -91,6 +91,7 @@ class Manager:
         self._recorder = Recorder(client, clock, "kastra", self._metrics, on_idle=self._progressed)
         self._resolver = Resolver(self._client, self._cache)
         self._live_resolver = Resolver(self._client)
+        self._readings = Readings()
         self._elector = LeaderElector(client, clock, election) if election is not None else None
         self._retries = TokenBucket(retry_rate, retry_burst, clock)
         self._controllers: dict[str, Controller] = {}
@@ -175,7 +176,7 @@ class Manager:
         Raises:
             UnresolvedReferences: something that must be there isn't.
         """
-        return await closure(obj, self._views, self._live_resolver)
+        return await closure(obj, self._views, self._live_resolver, self._readings)
 
     # ---- controllers
 

@@ -22,8 +22,8 @@ from .references import Target
 
 ANNOTATION = "mastra.ai/default-model"
 
-ROUTED_BY_MODEL = "router"
-"""The mode of a Network whose next member is chosen by a model."""
+ROUTED_BY_MODEL = ("router", "supervisor")
+"""The modes of a Network whose next member is chosen by a model."""
 
 
 def default_model(namespace: Object | None, configured: str) -> str:
@@ -50,13 +50,12 @@ def lacks_model(spec: Mapping[str, Any]) -> bool:
 
 
 def router_lacks_model(spec: Mapping[str, Any]) -> bool:
-    """Whether a Network, in normal form, lets a model choose among several members and names none."""
+    """Whether a Network, in normal form, lets a model choose among its members and names none."""
     router = spec.get("router") or {}
-    return (
-        len(spec.get("members") or ()) > 1
-        and (router.get("mode") or ROUTED_BY_MODEL) == ROUTED_BY_MODEL
-        and lacks_model(router)
-    )
+    mode = router.get("mode") or "router"
+    # One member is chosen without a model, but not led by none.
+    several = len(spec.get("members") or ()) > 1 or mode == "supervisor"
+    return several and mode in ROUTED_BY_MODEL and lacks_model(router)
 
 
 def with_default_models(closure: Closure, namespaces: Mapping[str, Object | None], default_model: str) -> Closure:

@@ -6,7 +6,7 @@ Read next: `kastra.runtime.view_bindings`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
@@ -22,6 +22,10 @@ class BuiltinUse(Closed):
     hosts: list[StrictStr] | None = None
     allow_private: StrictBool | None = None
     programs: list[StrictStr] | None = None
+    workflows: list[StrictStr] | None = None
+    types: list[StrictStr] | None = None
+    bases: list[StrictStr] | None = None
+    scope: Literal["thread", "resource"] | None = None
     read_only: StrictBool | None = None
 
     @model_validator(mode="before")

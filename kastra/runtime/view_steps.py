@@ -17,6 +17,7 @@ from kastra.api.types import Reference
 
 from .view_errors import forbidden, shape_error
 from .view_types import Budget, Closed, Duration, Ref, Renamed, Retry
+from .view_unions import either
 
 REFERENCE_KINDS = {"agent": "Agent", "tool": "Tool", "workflow": "Workflow", "network": "Network"}
 """Step kinds that refer to an object, and its kind."""
@@ -140,7 +141,7 @@ class Loop(Closed):
 class ForEach(Closed):
     """Steps for each item."""
 
-    items: list[Any] | StrictStr
+    items: Annotated[list[Any] | StrictStr, either("a list, or ${{ an expression }} that gives one")]
     as_: StrictStr | None = Field(default=None, alias="as", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     index_as: StrictStr | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     concurrency: StrictInt | None = Field(default=None, ge=1)
@@ -265,6 +266,13 @@ class Memoize(Closed):
     scope: Literal["run", "workflow", "namespace"] | None = None
 
 
+class StepMemory(Closed):
+    """The thread that an agent or a network goes on with, and whom it belongs to."""
+
+    thread: StrictStr = Field(min_length=1)
+    resource: StrictStr | None = None
+
+
 class Step(Renamed, Closed):
     """One step: an id, exactly one kind, and common fields."""
 
@@ -314,6 +322,7 @@ class Step(Renamed, Closed):
     idempotency_key: StrictStr | None = None
     side_effects: Literal["None", "Idempotent", "Unsafe"] | None = None
     memoize: Memoize | None = None
+    memory: StepMemory | None = None
     budget: Budget | None = None
     queue: StrictStr | None = None
     priority: StrictInt | None = None

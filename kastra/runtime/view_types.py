@@ -34,6 +34,7 @@ KINDS_BY_PLURAL = {
     "models": "Model",
     "modelproviders": "ModelProvider",
     "mcpservers": "MCPServer",
+    "knowledgebases": "KnowledgeBase",
 }
 """What the first half of `agents/x` can be; anything else before a slash is a namespace."""
 
@@ -326,6 +327,15 @@ class MessageHistory(Closed):
     at_max_remove_tokens: StrictInt | None = Field(default=None, ge=0)
 
 
+class GenerateTitle(Closed):
+    """How threads get a title from what was said first."""
+
+    enabled: StrictBool = True
+    model: ModelChoice | None = None
+    instructions: StrictStr | None = Field(default=None, min_length=1)
+    min_messages: StrictInt | None = Field(default=None, ge=1, le=1000)
+
+
 def _switch(value: Any) -> Any:
     return {"enabled": value} if isinstance(value, bool) else value
 
@@ -340,6 +350,7 @@ class Memory(Closed):
     message_history: MessageHistory | None = None
     semantic_recall: Annotated[SemanticRecall | None, BeforeValidator(_switch)] = None
     working_memory: Annotated[WorkingMemory | None, BeforeValidator(_switch)] = None
+    generate_title: Annotated[GenerateTitle | None, BeforeValidator(_switch)] = None
     ttl: Duration | None = None
     read_only: StrictBool | None = None
 

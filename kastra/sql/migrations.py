@@ -88,7 +88,34 @@ _FIRST: tuple[str, ...] = (
     "INSERT INTO meta(k, i) VALUES ('rev', 0), ('compact_rev', 0), ('writer_epoch', 0)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SECOND: tuple[str, ...] = (
+    # Whether a blob is still named by a record, asked when records are deleted. Few records have one.
+    "CREATE INDEX journal_blob ON journal(blob) WHERE blob IS NOT NULL",
+    # Rows of Runs that began and ended in one commit said that they go on.
+    """UPDATE runs SET phase = ended.phase FROM (
+      SELECT run, CASE type WHEN 22 THEN 'Succeeded' WHEN 23 THEN 'Failed' ELSE 'Cancelled' END AS phase
+      FROM journal WHERE type IN (22, 23, 24)) AS ended
+    WHERE ended.run = runs.id AND runs.phase NOT IN ('Succeeded', 'Failed', 'Cancelled')""",
+)
+
+_THIRD: tuple[str, ...] = (
+    # Knowledge: what a KnowledgeBase (`base`, its uid) was read from, and the passages in which it is searched.
+    """CREATE TABLE documents(
+      id INTEGER PRIMARY KEY, base TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL, hash TEXT NOT NULL,
+      ts INTEGER NOT NULL, text TEXT NOT NULL, meta BLOB NOT NULL,
+      UNIQUE(base, source, name)) STRICT""",
+    """CREATE TABLE passages(
+      id INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL, seq INTEGER NOT NULL, text TEXT NOT NULL,
+      model TEXT NOT NULL, vec BLOB,
+      UNIQUE(document, seq)) STRICT""",
+    "CREATE VIRTUAL TABLE passages_fts USING fts5(text, content='passages', content_rowid='id', tokenize='trigram')",
+    """CREATE TRIGGER passages_ai AFTER INSERT ON passages BEGIN
+      INSERT INTO passages_fts(rowid, text) VALUES (new.id, new.text); END""",
+    """CREATE TRIGGER passages_ad AFTER DELETE ON passages BEGIN
+      INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.id, old.text); END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 """Migration n is `MIGRATIONS[n - 1]` and makes schema n out of schema n - 1."""
 
 LATEST = len(MIGRATIONS)

@@ -255,10 +255,11 @@ class Writer:
     def _process(self, batch: list[_Item]) -> None:
         """Commit a batch, or as much of it as can be."""
         try:
-            overlay = self._commit(batch)
+            overlay, refused = self._commit(batch)
         except _Unprepared as failure:
-            self._fail([batch.pop(failure.index)], failure.error)
+            item = batch.pop(failure.index)
             self._process(batch)
+            self._fail([item], failure.error)
             return
         except (StorageFault, Busy, _FencedOff, OSError) as error:
             self._fail(batch, self._status(error))
@@ -271,12 +272,17 @@ class Writer:
                 self._process([item])
             return
         failpoint("sql.after_commit")
-        for operations, _ in batch:
+        for index, (operations, _) in enumerate(batch):
+            why = refused.get(index)
             for operation in operations:
-                operation.committed()
-        if self._degraded:
+                if why is None:
+                    operation.committed()
+                else:
+                    operation.failed(why)
+        if self._degraded and len(refused) < len(batch):
             self._recovered()
-        self._call(self._land, [(future, None, None) for _, future in batch], overlay.landed)
+        outcomes: list[_Outcome] = [(future, None, refused.get(index)) for index, (_, future) in enumerate(batch)]
+        self._call(self._land, outcomes, overlay.landed)
 
     def _fail(self, items: Sequence[_Item], error: BaseException) -> None:
         for operations, _ in items:
@@ -284,16 +290,19 @@ class Writer:
                 operation.failed(error)
         self._call(self._land, [(future, None, error) for _, future in items], [])
 
-    def _commit(self, batch: list[_Item]) -> Overlay:
-        """Make a batch durable, leaving in it what was committed. Raises with nothing changed in the database."""
+    def _commit(self, batch: list[_Item]) -> tuple[Overlay, dict[int, Exception]]:
+        """Make a batch durable; what is refused of it, by index, was refused in view of the rest, which is committed.
+
+        Raises with nothing changed in the database.
+        """
         if self._fenced:
             raise _FencedOff
         if self._unsynced is not None:
             raise self._unsynced
         overlay = Overlay()
-        groups, full_sync = self._prepare(batch, overlay)
+        groups, full_sync, refused = self._prepare(batch, overlay)
         if not groups:
-            return overlay
+            return overlay, refused
         connection = self._connection
         try:
             failpoint("sql.before_begin")
@@ -317,10 +326,13 @@ class Writer:
         except BaseException:
             self._roll_back()
             raise
-        return overlay
+        return overlay, refused
 
-    def _prepare(self, batch: list[_Item], overlay: Overlay) -> tuple[list[_Group], bool]:
-        """The statements of a batch in order, and whether it must reach the disk. Takes out what it can't or won't do."""
+    def _prepare(self, batch: list[_Item], overlay: Overlay) -> tuple[list[_Group], bool, dict[int, Exception]]:
+        """The statements of a batch in order, whether it must reach the disk, and what it can't do, by index. Takes out what is
+        too much for one commit.
+        """
+        refused: dict[int, Exception] = {}
         groups: list[_Group] = []
         full_sync = False
         size = 0
@@ -333,20 +345,19 @@ class Writer:
                 except Exception as error:  # noqa: BLE001 - it is its caller's, whatever it is
                     if number:
                         raise _Unprepared(index, error) from None
-                    del batch[index]
-                    self._fail([item], error)
+                    # Told when the rest is committed: it may be refused because of an object that nobody can read before.
+                    refused[index] = error
                     break
                 size += _group(groups, statements)
                 if operation.durability == "power":
                     full_sync = True
-            else:
-                index += 1
+            index += 1
             if size > MAX_BYTES:
                 self._carried.extendleft(reversed(batch[index:]))
                 del batch[index:]
         for closing in overlay.closing:
             _group(groups, closing())
-        return groups, full_sync
+        return groups, full_sync, refused
 
     def _roll_back(self) -> None:
         try:

@@ -160,6 +160,10 @@ def _record(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
         made["step"] = record["stepKey"]
     if (record.get("attempt") or 1) != 1:
         made["attempt"] = record["attempt"]
+    if record["type"] == "LoopCheckpoint":
+        # The rest is times, and numbers of records that differ with the turns that branches take.
+        made["body"] = {key: record["body"][key] for key in ("iteration", "counts")}
+        return made
     body = {
         key: round((value - record["time"]) / 1000)
         if key in _RELATIVE and isinstance(value, int)

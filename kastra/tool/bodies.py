@@ -11,6 +11,7 @@ import anyio.to_thread
 
 from kastra.tool.http import HttpTool
 from kastra.tool.interface import ToolBody, ToolServices
+from kastra.tool.isolated import IsolatedTool, described
 from kastra.tool.process import ProcessTool
 from kastra.tool.python import PythonTool, compile_inline, load_entrypoint, load_plugin
 from kastra.tool.toolkit.body import builtin_body
@@ -31,7 +32,10 @@ async def body_of(name: str, spec: Mapping[str, Any], services: ToolServices) ->
         return ProcessTool(process, services)
     if (builtin := spec.get("builtin")) is not None:
         return builtin_body(builtin, services)
-    if (python := spec.get("python")) is not None:
+    if (python := spec.get("python")) is not None and (isolation := spec.get("isolation")) is not None:
+        own = await described(name, python, isolation, services.folder)
+        return IsolatedTool(name, python, isolation, services.folder, own)
+    if python is not None:
         # Importing runs somebody's code, which must not stall the event loop.
         if python.get("inline"):
             source: str = python["inline"]

@@ -21,6 +21,7 @@ import orjson
 from kastra.netguard import Policy
 from kastra.netguard.preview import refusal
 from kastra.tool.code_version import code_version
+from kastra.tool.isolated import described
 from kastra.tool.python import compile_inline, load_entrypoint, load_plugin, signature_of
 from kastra.tool.schema import JsonSchema
 from kastra.tool.toolkit.body import checked_builtin
@@ -64,6 +65,8 @@ async def check_body(name: str, spec: Mapping[str, Any], folder: Path, policy: P
     for field in ("inputSchema", "outputSchema"):
         check_schema(spec.get(field), f"spec.{field}")
     if (python := spec.get("python")) is not None:
+        if spec.get("isolation") is not None:
+            return await _check_isolated(name, python, spec["isolation"], folder)
         return await check_function(name, python, folder)
     if (builtin := spec.get("builtin")) is not None:
         return check_builtin(builtin, folder)
@@ -145,6 +148,16 @@ async def check_function(
             importlib.invalidate_caches()
         message = str(error).replace("spec.python", path, 1)
         raise Unusable("NotCompilable" if source else "NotImportable", message) from None
+
+
+async def _check_isolated(
+    name: str, body: Mapping[str, Any], isolation: Mapping[str, Any], folder: Path
+) -> Mapping[str, Any]:
+    """As `check_function`, without any of its code coming into this process."""
+    try:
+        return (await described(name, body, isolation, folder)).schema
+    except ValueError as error:
+        raise Unusable("NotCompilable" if body.get("inline") else "NotImportable", str(error)) from None
 
 
 async def _remembered(named: tuple[str, str], read: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -7,12 +7,16 @@ Read next: `kastra.tool.process`, the smallest body, then `kastra.tool.declared`
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kastra.clock import Clock
 from kastra.netguard import Guard
+
+if TYPE_CHECKING:
+    from kastra.tool.platform import Platform
 
 
 class ToolError(Exception):
@@ -56,12 +60,21 @@ class ToolContext:
         attempt: 1 for the first; rises with every retry and every recovery.
         run: uid of the Run, or of the direct call.
         emit: publishes progress to whoever follows the Run.
+        run_name: name of the Run; empty in a direct call.
+        run_namespace: of the Run.
+        thread: the conversation that the call belongs to, `{uid, namespace, name, resource, workingMemory, readOnly}`; None
+            for none.
+        waiting: entered while the call waits for another Run, so that this one doesn't hold a place in the pool meanwhile.
     """
 
     idempotency_key: str
     attempt: int = 1
     run: str = ""
     emit: Callable[[Mapping[str, Any]], None] = field(default=_silent, compare=False)
+    run_name: str = ""
+    run_namespace: str = ""
+    thread: Mapping[str, Any] | None = field(default=None, compare=False)
+    waiting: Callable[[], AbstractAsyncContextManager[None]] = field(default=nullcontext, compare=False)
 
 
 class ToolBody(Protocol):
@@ -91,6 +104,8 @@ class ToolServices:
         secrets: reads values that a tool's spec refers to.
         folder: the project's: where processes start, and where Python entry points are also looked for.
         private: folders that the built-in tools never enter: the server's own data.
+        namespace: of the object that names the tool.
+        platform: what built-in tools may ask of Kastra itself; None where there is nothing to ask.
     """
 
     guard: Guard
@@ -98,3 +113,5 @@ class ToolServices:
     secrets: SecretReader
     folder: Path | None = None
     private: tuple[Path, ...] = ()
+    namespace: str = ""
+    platform: "Platform | None" = None

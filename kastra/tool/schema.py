@@ -1,7 +1,8 @@
 """Does a value satisfy a JSON Schema (2020-12)? For arguments and results of tools and for structured output.
 
-Two things differ from the `jsonschema` library as it comes, because schemas are written by whoever writes a manifest:
-patterns run on RE2, which can't be made to hang, and a `$ref` that leads out of the schema is refused, never fetched.
+Three things differ from the `jsonschema` library as it comes, because schemas are written by whoever writes a manifest or runs an
+MCP server: patterns run on RE2, which can't be made to hang, a `$ref` that leads out of the schema is refused, never fetched, and
+references that multiply the work are counted before it begins.
 `jsonschema` is imported when the first schema is compiled.
 
 Source: JSON Schema 2020-12. Read next: `kastra.tool.declared`.
@@ -11,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import islice
 from typing import Any
+
+from .schema_cost import NO_COST, REFERENCES, cost_of
 
 MAX_CAUSES = 5
 """Violations reported at most; one is usually enough to see what is meant."""
@@ -24,7 +27,8 @@ class JsonSchema:
         where: the field that holds it, for messages.
 
     Raises:
-        ValueError: it is no schema, has a pattern that RE2 doesn't take, or refers to another document.
+        ValueError: it is no schema, has a pattern that RE2 doesn't take, refers to another document, or refers to itself so often
+            that checking anything would take for ever.
     """
 
     def __init__(self, schema: Mapping[str, Any], where: str = "schema") -> None:
@@ -40,12 +44,16 @@ class JsonSchema:
             raise ValueError(f"{where}{_path(error.absolute_path)}: {error.message[:300]}") from None
         except RecursionError:
             raise ValueError(f"{where}: nested too deeply") from None
+        # Only references can make of a small schema much work.
+        self._cost = cost_of(schema, where) if any(name in REFERENCES for name in _named(schema)) else NO_COST
         self._validator = validator(schema, registry=_registry())
 
     def problems(self, value: Any) -> list[str]:
         """What is wrong with `value`, as `path: message`; empty if nothing is."""
         from referencing.exceptions import Unresolvable
 
+        if self._cost.too_much(value):
+            return ["the schema refers to itself in too many ways for a value as deep as this"]
         try:
             errors = list(islice(self._validator.iter_errors(value), MAX_CAUSES))
         except Unresolvable as error:
@@ -53,6 +61,16 @@ class JsonSchema:
         except RecursionError:
             return ["the value or the schema is nested without end"]
         return [f"{_path(error.absolute_path).lstrip('.') or 'value'}: {error.message[:300]}" for error in errors]
+
+
+def schema_problems(schema: Mapping[str, Any], value: Any) -> list[str]:
+    """What is wrong with `value`, as far as a part of a schema can tell: nothing if it refers to another part, or is no schema."""
+    if any(keyword == "$ref" for keyword in _named(schema)):
+        return []
+    try:
+        return JsonSchema(schema).problems(value)
+    except ValueError:
+        return []
 
 
 def check_patterns(schema: Mapping[str, Any], where: str) -> None:
@@ -72,6 +90,18 @@ def check_patterns(schema: Mapping[str, Any], where: str) -> None:
 
 def _path(parts: Any) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+
+
+def _named(schema: Any) -> Iterator[str]:
+    """Every key of a schema, at any depth."""
+    pending = [schema]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Mapping):
+            yield from node
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
 
 
 def _keywords(schema: Any) -> Iterator[tuple[str, list[str]]]:

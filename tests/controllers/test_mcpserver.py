@@ -203,8 +203,12 @@ async def test_a_deleted_server_is_disconnected(env: ControlPlane, tmp_path: Pat
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
-        ({"transport": "stdio"}, "transport stdio needs command"),
-        ({"transport": "streamableHttp"}, "this transport needs url"),
+        ({"transport": "stdio"}, r"spec\.command.*transport stdio needs command"),
+        (
+            {"transport": "stdio", "url": "http://x"},
+            r"spec\.command.*stdio needs command and takes no url.*streamableHttp",
+        ),
+        ({"transport": "streamableHttp"}, r"spec\.url.*this transport needs url"),
         ({"transport": "stdio", "command": ["x"], "url": "http://x"}, r"spec\.url.*the transport is stdio"),
         ({"transport": "streamableHttp", "url": "http://x", "env": {"A": "b"}}, r"spec\.env.*the transport is stream"),
         ({"transport": "streamableHttp", "url": "file:///etc"}, r"spec\.url"),

@@ -136,10 +136,10 @@ async def test_a_routers_model_is_waited_for(env: ControlPlane) -> None:
 
 
 async def test_what_is_not_done_by_this_version_keeps_a_network_from_being_ready(env: ControlPlane) -> None:
-    await apply(env, agent("a"), network(agents=["a"], router={"mode": "handoff"}))
+    await apply(env, agent("a"), network(agents=["a"], router={"mode": "roundRobin", "allowParallel": True}))
     found = await said(env, "Network", "n")
     assert found[:2] == ("False", "UnsupportedFeatures")
-    assert "spec.router.mode" in found.message
+    assert "spec.router.allowParallel" in found.message
     assert (await said(env, "Network", "n", "UnsupportedFeatures")).status == "True"
 
 

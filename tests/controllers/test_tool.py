@@ -1,5 +1,6 @@
 """A Tool is Ready when it could be called, says with what arguments, and otherwise says what is missing."""
 
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from kastra.api.meta import ObjectRef
 from kastra.config import Settings
-from kastra.testing import ControlPlane
+from kastra.testing import ApplyFailed, ControlPlane
 from tests.contract.reconciler import assert_settled_pass_writes_nothing
 
 from .objects import agent, apply, manifest, namespace, ready, remove, said, secret, status, tool, writes_of
@@ -168,13 +169,31 @@ async def test_a_reference_to_another_kind_is_refused_by_name(env: ControlPlane)
     assert "Tool default/t, where the kind Agent is needed" in found.message
 
 
-async def test_fields_without_effect_are_named_until_they_are_gone(env: ControlPlane) -> None:
-    await apply(env, tool("undo"), tool("t", http={"url": "https://example.com/"}, compensate={"toolRef": "undo"}))
-    found = await said(env, "Tool", "t", "UnsupportedFeatures")
-    assert (found.status, "spec.compensate" in found.message) == ("True", True)
+async def test_a_function_with_isolation_is_read_without_being_imported_here(env: ControlPlane) -> None:
+    body = {"inline": "import sys\nsys.modules['canary'] = sys\n\ndef double(n: int) -> int:\n    return 2 * n\n"}
+    await apply(env, tool("t", python=body, isolation={"type": "process", "memory": "1Gi", "cpu": 30}, timeout="1m"))
     assert await ready(env, "Tool", "t") == ("True", "Resolved")
-    await apply(env, tool("t", http={"url": "https://example.com/"}))
-    assert (await said(env, "Tool", "t", "UnsupportedFeatures")).status == "False"
+    assert (await status(env, "Tool", "t"))["inputSchema"]["required"] == ["n"]
+    assert "canary" not in sys.modules
+    await apply(env, tool("broken", python={"inline": "import os\nos._exit(7)"}, isolation="process"))
+    found = await said(env, "Tool", "broken")
+    assert (found[:2], "exit code 7" in found.message) == (("False", "NotCompilable"), True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"python": {"inline": "def f(): pass"}, "isolation": "container"}, 'supported values: "process"'),
+        ({"http": {"url": "https://example.com/"}, "isolation": "process"}, "goes with python"),
+        ({"python": {"inline": "def f(): pass"}, "isolation": {"type": "process", "memory": "1Mi"}}, "128Mi"),
+        ({"python": {"inline": "def f(): pass"}, "isolation": {"type": "process", "memory": "much"}}, "memory"),
+        ({"python": {"inline": "def f(): pass"}, "isolation": {"type": "process", "cpus": 3}}, "cpus"),
+    ],
+    ids=["no-such-type", "no-function", "too-little", "no-quantity", "no-such-field"],
+)
+async def test_an_isolation_that_makes_no_sense_is_refused(env: ControlPlane, spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(ApplyFailed, match=words):
+        await env.apply(tool("t", **spec))
 
 
 async def test_a_tool_of_an_mcp_server_that_is_not_there_is_not_ready(env: ControlPlane) -> None:

@@ -2,21 +2,14 @@
 
     python -m tests.crash.flow_workload
 
-Reads jobs from standard input as `tests.crash.run_workload` does, and writes the outcomes of all Runs when they have ended.
+Jobs come to the fork server of `tests.crash.forks`; the outcomes of all Runs are written when they have ended.
 """
 
 import json
 import os
-import signal
-import sys
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import anyio
-
-from kastra import failpoint
 from kastra.bus import Bus
 from kastra.clock import SystemClock
 from kastra.engine.execution import Services
@@ -26,7 +19,8 @@ from kastra.engine.rerun import Rerun
 from kastra.engine.step import StepContext, StepError
 from kastra.sql.database import open_database
 from kastra.sql.writer import Writer
-from tests.crash.run_workload import RETRY, Job, Recorder, closure, tool
+from tests.crash.forks import Job, serve
+from tests.crash.run_workload import RETRY, Recorder, closure, tool
 
 
 def undoable(step_id: str) -> dict[str, Any]:
@@ -110,27 +104,8 @@ async def execute(job: Job) -> None:
             if len(outcomes) < len(WORKFLOWS) + 1:
                 await changes.batch()
     await writer.aclose()
-    Path(job.outputs).write_text(json.dumps(outcomes, sort_keys=True))
-
-
-def serve() -> None:
-    """Run jobs one after the other, each in a fork of this process, which itself never opens a database."""
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            try:
-                # A process that hangs is a failure of its own, told by its exit code.
-                signal.alarm(60)
-                failpoint.arm(job.failpoints)
-                anyio.run(execute, job)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+    job.path("outputs").write_text(json.dumps(outcomes, sort_keys=True))
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Job, execute)

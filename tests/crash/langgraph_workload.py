@@ -2,17 +2,13 @@
 
     python -m tests.crash.langgraph_workload
 
-Reads jobs from standard input, one JSON object a line, and runs each in a fork of its own; answers with the exit code of
-each. Every node appends its name to `effects` before it returns. What the file holds of finished nodes when a job begins is
-appended to `found`, as one line of names; the graph's last state is written to `output`.
+Jobs come to the fork server of `tests.crash.forks`. Every node appends its name to `effects` before it returns. What the
+file holds of finished nodes when a job begins is appended to `found`, as one line of names; the graph's last state is
+written to `output`.
 """
 
 import json
 import operator
-import os
-import signal
-import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -22,6 +18,7 @@ from langgraph.types import Command, Send, interrupt
 
 from kastra import failpoint
 from kastra.langgraph import KastraSaver
+from tests.crash.forks import serve
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 
@@ -101,25 +98,5 @@ def run(job: Job) -> None:
     (folder / "output").write_text(json.dumps({"log": done["log"], "answer": done["answer"]}))
 
 
-def main() -> None:
-    """Serve jobs until standard input ends."""
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                run(job)
-                status = 0
-            except BaseException:  # the parent only sees the status
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        _, status = os.waitpid(child, 0)
-        code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        assert code in (0, 1, -signal.SIGKILL)
-        print(code, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Job, run)

@@ -2,22 +2,16 @@
 
     python -m tests.crash.memory_workload
 
-Reads jobs from standard input as `run_workload` does. Each Run is an agent's that keeps something in working memory and then answers;
+Jobs come to the fork server of `tests.crash.forks`. Each Run is an agent's that keeps something in working memory and then answers;
 three of them go on with one thread. Every process then erases another thread, which the first one fills.
 """
 
 import json
 import os
-import signal
-import sys
-import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import anyio
-
-from kastra import failpoint
 from kastra.agent.runners import runners
 from kastra.agent.services import AgentServices
 from kastra.api.types import Closure
@@ -32,7 +26,8 @@ from kastra.memory.threads import Threads
 from kastra.netguard import Guard, Policy
 from kastra.sql.database import open_database
 from kastra.sql.writer import Writer
-from tests.crash.run_workload import Job
+from tests.crash import forks
+from tests.crash.forks import Job
 
 RUNS = ("one", "two", "three")
 THREAD = ThreadKey("thread", "default", "t", "ann")
@@ -108,23 +103,9 @@ async def execute(job: Job) -> None:
     Path(job.outputs).write_text(json.dumps(outputs, sort_keys=True))
 
 
-def serve() -> None:
-    """Run jobs one after the other, each in a fork of this process, which itself never opens a database."""
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            try:
-                # A process that hangs is a failure of its own, told by its exit code.
-                signal.alarm(60)
-                failpoint.arm(job.failpoints)
-                anyio.run(execute, job)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+def serve(work: Callable[[Job], Awaitable[None]] = execute) -> None:
+    """Serve jobs until standard input ends."""
+    forks.serve(Job, work)
 
 
 if __name__ == "__main__":

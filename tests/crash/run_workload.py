@@ -2,24 +2,15 @@
 
     python -m tests.crash.run_workload
 
-Reads jobs from standard input, one JSON object a line, and runs each in a fork of its own; answers with the exit code of
-each. Every effect appends its idempotency key to the job's `effects` before it returns; the outputs of all Runs are written
-to `outputs` at the end. A job on a database that another left takes up what is there.
+Jobs come to the fork server of `tests.crash.forks`. Every effect appends its idempotency key to the job's `effects` before it
+returns; the outputs of all Runs are written to `outputs` at the end. A job on a store that another left takes up what is there.
 """
 
 import json
 import os
-import signal
-import sys
-import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import anyio
-
-from kastra import failpoint
 from kastra.api.types import Closure, ClosureObject
 from kastra.bus import Bus
 from kastra.clock import SystemClock
@@ -29,21 +20,7 @@ from kastra.engine.pool import TOPIC, Pool
 from kastra.engine.step import CallOptions, Effect, StepContext, StepError
 from kastra.sql.database import open_database
 from kastra.sql.writer import Writer
-
-
-@dataclass(frozen=True)
-class Job:
-    """One process.
-
-    Args:
-        failpoints: what kills it, as `kastra.failpoint.arm` takes it.
-    """
-
-    database: str
-    effects: str
-    outputs: str
-    failpoints: str = ""
-
+from tests.crash.forks import Job, serve
 
 RETRY = {"limit": 3, "initialInterval": "5ms", "jitter": 0}
 
@@ -163,27 +140,8 @@ async def execute(job: Job) -> None:
             if len(outputs) < len(WORKFLOWS):
                 await changes.batch()
     await writer.aclose()
-    Path(job.outputs).write_text(json.dumps(outputs, sort_keys=True))
-
-
-def serve() -> None:
-    """Run jobs one after the other, each in a fork of this process, which itself never opens a database."""
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            try:
-                # A process that hangs is a failure of its own, told by its exit code.
-                signal.alarm(60)
-                failpoint.arm(job.failpoints)
-                anyio.run(execute, job)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+    job.path("outputs").write_text(json.dumps(outputs, sort_keys=True))
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Job, execute)

@@ -1,48 +1,31 @@
 """kill -9 while a guarded agent answers: no completed call is repeated, and what was redacted is in no record of it."""
 
-import os
+import random
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kastra.sql.driver import choose, open_reader
+from tests.crash import forks
+from tests.crash.forks import Case, Serve
 
-ROOT = Path(__file__).parents[2]
 EXPECTED = "I am [EMAIL]: ask [EMAIL] and [EMAIL]"
-POINTS = [(point, number) for point in ("journal.before_append", "journal.after_append") for number in range(1, 8)]
+POINTS = [(point, number) for point in ("journal.before_append", "journal.after_append") for number in range(1, 14, 2)]
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
-
-
-def answer(folder: Path, failpoints: str = "") -> subprocess.CompletedProcess[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("KASTRA_")}
-    return subprocess.run(
-        [sys.executable, "-m", "tests.crash.agent_workload", str(folder)],
-        cwd=folder, env={**kept, "KASTRA_FAILPOINTS": failpoints, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 
 
-def records(folder: Path) -> list[tuple[int, str, str]]:
-    """(type, stepKey, body) of the Run's journal."""
-    database = folder / ".kastra" / "kastra.db"
-    reader = open_reader(database, choose(database))
-    try:
-        return list(reader.query("SELECT type, step_key, CAST(body AS TEXT) FROM journal ORDER BY seq"))
-    finally:
-        reader.close()
+@pytest.fixture(scope="module")
+def server() -> Iterator[Serve]:
+    with forks.server("agent_workload") as found:
+        yield found
 
 
-@pytest.mark.parametrize(("point", "number"), POINTS)
-def test_a_guarded_answer_survives_a_kill(tmp_path: Path, point: str, number: int) -> None:
-    killed = answer(tmp_path, f"{point}=kill@{number}")
-    assert killed.returncode in (-signal.SIGKILL, 0), killed.stderr
-    done = answer(tmp_path)
-    assert (done.returncode, done.stdout.strip()) == (0, EXPECTED), done.stderr
-    written = records(tmp_path)
+def check(case: Case) -> None:
+    """It answered as it should, and what is personal is nowhere."""
+    assert case.outputs == EXPECTED
+    written = case.table("SELECT type, step_key, CAST(body AS TEXT) FROM journal ORDER BY seq")
     outcomes = [(kind, key) for kind, key, _ in written if kind in (14, 16)]
     assert len(outcomes) == len(set(outcomes)), "a completed call was repeated"
     decided = [key for _, key, _ in written if (key or "").endswith("/guard")]
@@ -51,5 +34,12 @@ def test_a_guarded_answer_survives_a_kill(tmp_path: Path, point: str, number: in
     answers = [body for kind, _, body in written if kind == 14]
     assert answers
     assert not any("@example.org" in body for body in answers)
-    effects = (tmp_path / "effects").read_text().splitlines()
-    assert len(set(effects)) == 1
+    assert len(set(case.effects)) == 1
+
+
+def test_a_guarded_answer_survives_a_kill_at_any_record(tmp_path: Path, server: Serve, crash_full: bool) -> None:
+    for point, number in POINTS if crash_full else random.Random(4).sample(POINTS, 3):
+        case = Case(tmp_path / f"{point}-{number}", server)
+        assert case.run(f"{point}=kill@{number}") in (-signal.SIGKILL, 0)
+        assert case.run() == 0
+        check(case)

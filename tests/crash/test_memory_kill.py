@@ -3,20 +3,17 @@
 import json
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kastra.sql.driver import choose, open_reader
+from tests.crash import forks
+from tests.crash.forks import Job, Serve
 from tests.crash.memory_workload import RUNS
-from tests.crash.run_workload import Job
 
-ROOT = Path(__file__).parents[2]
 MESSAGES = (
     "SELECT m.run, m.role, m.seq, m.text FROM messages m JOIN threads t ON t.id = m.thread "
     "WHERE t.uid = 'thread' ORDER BY m.seq"
@@ -31,30 +28,18 @@ POINTS = {
 }
 """Where a process is killed, and how often it comes past at least."""
 
-Serve = Callable[[Job], int]
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Serve]:
-    """Runs a job in a process of its own; gives how it ended."""
-    command = [sys.executable, "-m", "tests.crash.memory_workload"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-
-        def run(job: Job) -> int:
-            child.stdin.write(json.dumps(asdict(job)) + "\n")
-            child.stdin.flush()
-            return int(child.stdout.readline())
-
-        yield run
-        child.stdin.close()
+    with forks.server("memory_workload") as found:
+        yield found
 
 
 def job(folder: Path, failpoints: str = "") -> Job:
     folder.mkdir(exist_ok=True)
-    return Job(*(str(folder / name) for name in ("k.db", "effects", "outputs")), failpoints)
+    return Job.at(folder, failpoints)
 
 
 def check(folder: Path) -> None:
@@ -95,7 +80,7 @@ def test_messages_are_kept_once_wherever_the_process_is_killed(
     tmp_path: Path, point: str, server: Serve, crash_full: bool
 ) -> None:
     luck = random.Random(point)
-    for at in range(1, POINTS[point] + 1) if crash_full else {luck.randint(1, POINTS[point]) for _ in range(4)}:
+    for at in range(1, POINTS[point] + 1) if crash_full else {luck.randint(1, POINTS[point]) for _ in range(1)}:
         folder = tmp_path / str(at)
         assert server(job(folder, f"{point}=kill@{at}")) == -signal.SIGKILL, "the process does not come past so often"
         assert server(job(folder)) == 0
@@ -106,9 +91,9 @@ def test_messages_are_kept_once_when_processes_are_killed_one_after_the_other(
     tmp_path: Path, server: Serve, crash_full: bool
 ) -> None:
     luck = random.Random(5)
-    for number in range(20 if crash_full else 2):
+    for number in range(20 if crash_full else 1):
         folder = tmp_path / str(number)
-        for _ in range(6):
+        for _ in range(6 if crash_full else 3):
             point = luck.choice(sorted(POINTS))
             server(job(folder, f"{point}=kill@{luck.randint(1, POINTS[point])}"))
         assert server(job(folder)) == 0

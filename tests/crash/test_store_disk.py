@@ -51,7 +51,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = shutil.which("mount")
     if mount is None or os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=900k", "tmpfs", folder], capture_output=True, check=False)
+    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=1200k", "tmpfs", folder], capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"can't mount a small disk here: {done.stderr.decode().strip()}")
     try:

@@ -3,19 +3,16 @@
 import json
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.crash import forks
+from tests.crash.forks import Serve
 from tests.crash.trigger_workload import BEGIN, EVERY, Job
 
-ROOT = Path(__file__).parents[2]
-Serve = Callable[[Job], int]
 POINTS = (
     "schedule.before_create",
     "schedule.after_create",
@@ -34,19 +31,8 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Serve]:
-    """Runs a job in a process of its own; gives how it ended."""
-    command = [sys.executable, "-m", "tests.crash.trigger_workload"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-
-        def run(job: Job) -> int:
-            child.stdin.write(json.dumps(asdict(job)) + "\n")
-            child.stdin.flush()
-            return int(child.stdout.readline())
-
-        yield run
-        child.stdin.close()
+    with forks.server("trigger_workload") as found:
+        yield found
 
 
 def check(folder: Path, end: int, sent: tuple[str, ...]) -> None:
@@ -61,23 +47,26 @@ def check(folder: Path, end: int, sent: tuple[str, ...]) -> None:
     assert started == sorted(set(sent) & set(started)), "an event has two Runs"
 
 
-@pytest.mark.parametrize("point", POINTS)
 def test_every_moment_and_every_accepted_event_starts_one_run_whenever_the_process_is_killed(
-    tmp_path: Path, point: str, server: Serve, crash_full: bool
+    tmp_path: Path, server: Serve, crash_full: bool
 ) -> None:
-    luck = random.Random(point)
-    for number in range(12 if crash_full else 1):
+    luck = random.Random(5)
+    # Where each of three processes is killed, one after the other.
+    every = [((point,),) * 3 for point in POINTS for _ in range(12)]
+    sample = [(POINTS[0:3], POINTS[3:6], POINTS[6:9])]
+    for number, points in enumerate(every if crash_full else sample):
         folder = tmp_path / str(number)
         folder.mkdir()
         at, killed = 0, 0
-        for process in range(3):
+        for process, armed in enumerate(points):
             events = tuple(f"{process}-{index}" for index in range(3))
-            ended = server(Job(str(folder), at, SECONDS, events, f"{point}=kill@{luck.randrange(1, 4)}"))
+            failpoints = ";".join(f"{point}=kill@{luck.randrange(1, 4)}" for point in armed)
+            ended = server(Job(str(folder), at, SECONDS, events, failpoints))
             assert ended in (-signal.SIGKILL, 0)
             killed += ended == -signal.SIGKILL
             # The next one begins some moments later, whenever this one died.
             at += SECONDS + luck.randrange(0, 2 * EVERY)
-        assert killed, f"{point} was never passed"
+        assert killed, f"{points} were never passed"
         # Half of the senders whose event wasn't acknowledged try again.
         again = tuple(f"{process}-{index}" for process in range(3) for index in range(2))
         assert server(Job(str(folder), at, SECONDS, again)) == 0

@@ -1,22 +1,16 @@
 """kill -9 while Runs wait: no event, signal, answer or decision is lost or taken twice, and the Runs end as they would have."""
 
-import json
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kastra.sql.driver import choose, open_reader
-from tests.crash.run_workload import Job
+from tests.crash import forks
+from tests.crash.forks import Case, Serve
 from tests.crash.wait_workload import WORKFLOWS
 
-ROOT = Path(__file__).parents[2]
-COMPLETED = "SELECT r.uid || '/' || j.step_key FROM journal j JOIN runs r ON r.id = j.run WHERE j.type IN (4, 14, 16)"
 # A Run and what it received, by the event inside the record.
 RECEIVED = (
     "SELECT r.uid || ' ' || json_extract(CAST(j.body AS TEXT), '$.event.id') FROM journal j "
@@ -40,63 +34,17 @@ POINTS = {
 }
 """Where a process is killed, and how often it comes past at least."""
 
-Serve = Callable[[Job], int]
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Serve]:
-    """Runs a job in a process of its own; gives how it ended."""
-    command = [sys.executable, "-m", "tests.crash.wait_workload"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-
-        def run(job: Job) -> int:
-            child.stdin.write(json.dumps(asdict(job)) + "\n")
-            child.stdin.flush()
-            return int(child.stdout.readline())
-
-        yield run
-        child.stdin.close()
+    with forks.server("wait_workload") as found:
+        yield found
 
 
-class Case:
-    """A database and the processes that work on it one after the other."""
-
-    def __init__(self, folder: Path, serve: Serve) -> None:
-        folder.mkdir(exist_ok=True)
-        self._folder = folder
-        self._serve = serve
-        self._completed: set[str] = set()
-
-    def run(self, failpoints: str = "") -> int:
-        """One process; checks that it repeats nothing that was completed before it began."""
-        before = len(self.effects)
-        names = (str(self._folder / name) for name in ("k.db", "effects", "outputs"))
-        status = self._serve(Job(*names, failpoints))
-        repeated = self._completed & set(self.effects[before:])
-        assert not repeated, f"done again although completed: {repeated}"
-        self._completed = set(self.rows(COMPLETED))
-        return status
-
-    def rows(self, sql: str) -> list[str]:
-        """The first column of a query."""
-        database = self._folder / "k.db"
-        if not database.exists():
-            return []
-        reader = open_reader(database, choose(database))
-        try:
-            tables = reader.query("SELECT 1 FROM sqlite_master WHERE name = 'journal'")
-            return [row[0] for row in reader.query(sql)] if tables else []
-        finally:
-            reader.close()
-
-    @property
-    def effects(self) -> list[str]:
-        """What was done to the world, in order."""
-        path = self._folder / "effects"
-        return path.read_text().split() if path.exists() else []
+class WaitCase(Case):
+    """A case in which Runs wait."""
 
     def check(self) -> dict[str, object]:
         """Everything came, and once; gives the outputs of the Runs."""
@@ -108,14 +56,13 @@ class Case:
         }
         assert self.rows("SELECT count(*) FROM inbox WHERE type = 'default/told'") == [1]
         assert self.rows("SELECT count(*) FROM journal WHERE type IN (22, 23, 24)") == [len(WORKFLOWS)]
-        outputs: dict[str, object] = json.loads((self._folder / "outputs").read_text())
-        return outputs
+        return self.outputs
 
 
 @pytest.fixture(scope="module")
 def unkilled(tmp_path_factory: pytest.TempPathFactory, server: Serve) -> dict[str, object]:
     """The outputs of a process that nothing happens to."""
-    case = Case(tmp_path_factory.mktemp("unkilled"), server)
+    case = WaitCase(tmp_path_factory.mktemp("unkilled"), server)
     assert case.run() == 0
     outputs = case.check()
     assert all(phase == "Succeeded" for phase, _ in outputs.values())  # type: ignore[misc]
@@ -127,7 +74,7 @@ def test_what_is_waited_for_comes_once_wherever_the_process_is_killed(
     tmp_path: Path, point: str, server: Serve, unkilled: dict[str, object], crash_full: bool
 ) -> None:
     for at in range(1, POINTS[point] + 1) if crash_full else [random.Random(point).randint(1, POINTS[point])]:
-        case = Case(tmp_path / str(at), server)
+        case = WaitCase(tmp_path / str(at), server)
         assert case.run(f"{point}=kill@{at}") == -signal.SIGKILL, "the process does not come past the point so often"
         assert case.run() == 0
         assert case.check() == unkilled
@@ -139,7 +86,7 @@ def test_what_is_waited_for_comes_once_when_processes_are_killed_one_after_the_o
     luck = random.Random(3)
     points = [*POINTS, "journal.before_append", "journal.after_append", "sql.after_commit"]
     for number in range(200 if crash_full else 2):
-        case = Case(tmp_path / str(number), server)
+        case = WaitCase(tmp_path / str(number), server)
         for _ in range(luck.randint(2, 6)):
             case.run(f"{luck.choice(points)}=kill@{luck.randint(1, 12)}")
         assert case.run() == 0

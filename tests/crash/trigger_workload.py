@@ -2,16 +2,13 @@
 
     python -m tests.crash.trigger_workload
 
-Reads jobs from standard input, one JSON object a line, and runs each in a fork of its own; answers with the exit code of
-each. Time is virtual and goes on where the job says. An event is noted in `acknowledged` when it has been accepted. Without
-failpoints the process stays until every Run has ended, and writes phases and inputs by name to `runs`.
+Jobs come to the fork server of `tests.crash.forks`. Time is virtual and goes on where the job says. An event is noted in
+`acknowledged` when it has been accepted. Without failpoints the process stays until every Run has ended, and writes phases and
+inputs by name to `runs`.
 """
 
+import importlib
 import json
-import os
-import signal
-import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,11 +20,12 @@ import anyio
 from kastra import failpoint
 from kastra.api.cloudevents import CloudEvent
 from kastra.api.errors import AlreadyExists
-from kastra.app.composition import Composition, compose
+from kastra.app.composition import Composition, compose, discover_controllers
 from kastra.client.interface import Client
 from kastra.config import Settings
 from kastra.engine.mailroom import Mailroom
 from kastra.testing.clock import VirtualClock
+from tests.crash.forks import serve
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 EVERY = 5
@@ -114,23 +112,8 @@ async def _all_ended(client: Client) -> bool:
     return all(run.is_condition_true("Complete") for run in (await client.list("runs")).items)
 
 
-def serve() -> None:
-    """Run jobs one after the other, each in a fork of this process, which itself never opens a database."""
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            try:
-                # A process that hangs is a failure of its own, told by its exit code.
-                signal.alarm(60)
-                anyio.run(execute, job)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    # Imported once, not in every fork.
+    importlib.import_module("kastra.app.execution")
+    discover_controllers(Settings(controllers=()))
+    serve(Job, execute)

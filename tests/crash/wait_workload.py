@@ -2,22 +2,18 @@
 
     python -m tests.crash.wait_workload
 
-Reads jobs from standard input as `run_workload` does. The outside world is patient: every process sends every event and signal
+Jobs come to the fork server of `tests.crash.forks`. The outside world is patient: every process sends every event and signal
 again under its id, answers what is held, and decides what is asked, as somebody who got no answer would.
 """
 
 import json
 import os
-import signal
-import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from kastra import failpoint
 from kastra.api.cloudevents import CloudEvent
 from kastra.bus import Bus
 from kastra.clock import SystemClock
@@ -29,7 +25,8 @@ from kastra.engine.pool import TOPIC, Pool
 from kastra.engine.step import CallOptions, Effect, StepContext
 from kastra.sql.database import open_database
 from kastra.sql.writer import Writer
-from tests.crash.run_workload import Job, closure, tool
+from tests.crash.forks import Job, serve
+from tests.crash.run_workload import closure, tool
 
 TIME = "2030-01-01T00:00:00Z"
 EVENTS = [CloudEvent(f"e{number}", "/shop", "paid", time=TIME, data=number) for number in (1, 2, 3)]
@@ -121,27 +118,8 @@ async def execute(job: Job) -> None:
         while await writer.query("SELECT 1 FROM inbox WHERE type = '@pending'"):
             await anyio.lowlevel.checkpoint()
     await writer.aclose()
-    Path(job.outputs).write_text(json.dumps(outputs, sort_keys=True))
-
-
-def serve() -> None:
-    """Run jobs one after the other, each in a fork of this process, which itself never opens a database."""
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            try:
-                # A process that hangs is a failure of its own, told by its exit code.
-                signal.alarm(60)
-                failpoint.arm(job.failpoints)
-                anyio.run(execute, job)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+    job.path("outputs").write_text(json.dumps(outputs, sort_keys=True))
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Job, execute)

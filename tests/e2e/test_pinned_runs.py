@@ -74,3 +74,23 @@ async def test_an_interrupted_run_ends_as_if_its_workflow_had_not_been_edited_an
         changed = await create_run(k.client, "workflow/verse", "rain", name="second")
         waiting = await wait_until(k.client, changed.ref, lambda run: run.condition("Accepted") is not None)
         assert waiting.condition("Accepted")["status"] == "False"  # type: ignore[index] - the agent is gone for new Runs
+
+
+async def test_a_run_goes_on_as_it_began_when_its_workflow_is_deleted_and_made_anew_under_it(tmp_path: Path) -> None:
+    settings = Settings(project=tmp_path, controllers=(), data=tmp_path / "data")
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    clock = VirtualClock()
+    await begin(settings, folder, clock)
+    async with kastra.open(settings=settings, clock=clock) as k:
+        workflow = ObjectRef("workflows", "verse", "default")
+        await k.client.delete(workflow)
+        await k.settle(30)
+        (folder / "workflow.yaml").write_text(
+            WORKFLOW.replace("sleep: 1h", "sleep: 2h").replace("nobody", "a stranger")
+        )
+        assert (await k.apply(folder)).ok
+        await k.settle(30)
+        await clock.advance(3600)
+        result = await follow_run(k.client, await k.client.get(RUN))
+        assert (result.phase, result.output) == ("Succeeded", {"signed": "old words for rain, by nobody"})

@@ -8,7 +8,10 @@ Source: processors and tripwires as in Mastra. Read next: `kastra.agent.processo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .judging import Judge
 
 Strategy = Literal["block", "redact", "warn"]
 Found = Mapping[str, int]
@@ -30,7 +33,11 @@ class Processor:
         rewrites: whether its changes are no findings (a normaliser): they are made and not noted.
         tokens: the most that is sent to the model; None for no limit.
         hidden_tools: tools whose calls are taken out of the given messages; `*` for all.
-        model: settings of a model that judges; None for none.
+        judge: a model that judges; None for none.
+        retry: whether the model is asked again for an answer that is blocked.
+        parts: of an answer that are looked at: `text`, `reasoning`, `arguments` (of tool calls).
+        window: characters within which whatever is found shows itself, blanks included; None where that isn't known.
+        reason: for people, instead of what was found.
     """
 
     id: str
@@ -40,7 +47,11 @@ class Processor:
     rewrites: bool = False
     tokens: int | None = None
     hidden_tools: frozenset[str] = frozenset()
-    model: Mapping[str, Any] | None = None
+    judge: "Judge | None" = None
+    retry: bool = False
+    parts: frozenset[str] = frozenset({"text"})
+    window: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +63,14 @@ class Tripwire:
         reason: for people; never holds what was found.
         phase: `input`, `tool` or `output`.
         found: how often which rule was met.
+        retry: whether the model may be asked again.
     """
 
     processor: str
     reason: str
     phase: str
     found: Found = field(default_factory=dict)
+    retry: bool = False
 
     def plain(self) -> dict[str, Any]:
         """As it is journaled and answered."""
@@ -66,9 +79,12 @@ class Tripwire:
             "reason": self.reason,
             "phase": self.phase,
             "metadata": {"found": dict(self.found)},
+            **({"retry": True} if self.retry else {}),
         }
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Tripwire":
         """From what `plain` gave."""
-        return cls(plain["processorId"], plain["reason"], plain["phase"], plain["metadata"]["found"])
+        return cls(
+            plain["processorId"], plain["reason"], plain["phase"], plain["metadata"]["found"], bool(plain.get("retry"))
+        )

@@ -45,6 +45,15 @@ def rule(name: str, pattern: str, replacement: str = "", holds: Callable[[str], 
         raise ValueError(f"no RE2 pattern: {said.decode() if isinstance(said, bytes) else said}") from None
 
 
+def readable(text: str) -> str:
+    """The text without halves of surrogate pairs, which no pattern, no provider and no journal can take."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
 def luhn(text: str) -> bool:
     """Whether the digits of a text have the checksum of a card number."""
     digits = [int(char) for char in text if char.isdigit()]
@@ -69,10 +78,13 @@ SECRETS = (
     rule("jwt", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+"),
     rule(
         "password",
-        r"(?i)\b(?:password|passwd|secret|api[_-]?key|access[_-]?token)\b[\"']?\s*[:=]\s*[\"']?[^\s\"',;]{6,}",
+        r"(?i)\b(?:password|passwd|secret|api[_-]?key|access[_-]?token)\b[\"']?\s{0,8}[:=]\s{0,8}[\"']?[^\s\"',;]{6,}",
     ),
 )
 URLS = (rule("url", r"(?i)\bhttps?://[^\s<>\"']+"),)
+WINDOWS: Mapping[str, int] = {"pii": 64, "secrets": 96, "urls": 16}
+"""By preset: the most characters, in words with blanks between them, in which something shows what it is. A single word may be
+of any length."""
 PRESETS: Mapping[str, Sequence[Rule]] = {"pii": PII, "secrets": SECRETS, "urls": URLS}
 
 _ORDERS = r"(?:instructions?|prompts?|rules|directions|guidelines|messages?|context)"

@@ -63,7 +63,7 @@ def _standard(signing: Signing, secret: str, headers: Mapping[str, str], body: b
     if len(identity) > _LONGEST_ID or not identity.isprintable():
         raise BadSignature(f"webhook-id has more than {_LONGEST_ID} characters, or odd ones")
     content = f"{identity}.{time}.".encode("latin-1", "replace") + body
-    wanted = base64.b64encode(hmac.digest(_key(secret), content, "sha256"))
+    wanted = base64.b64encode(hmac.digest(signing_key(secret), content, "sha256"))
     fits = False
     for signature in given.split(" ")[:_MOST_SIGNATURES]:
         version, _, value = signature.partition(",")
@@ -80,8 +80,12 @@ def _standard(signing: Signing, secret: str, headers: Mapping[str, str], body: b
     return identity
 
 
-def _key(secret: str) -> bytes:
-    """The bytes of a secret: base64 after `whsec_`, as Standard Webhooks writes it, else the text itself."""
+def signing_key(secret: str) -> bytes:
+    """The bytes of a secret: base64 after `whsec_`, as Standard Webhooks writes it, else the text itself.
+
+    Raises:
+        BadSignature: it isn't base64 after `whsec_`.
+    """
     if not secret.startswith(_PREFIX):
         return secret.encode()
     try:

@@ -131,7 +131,7 @@ class Triggers:
             value = trigger.input_for(event)
         except CelError as error:
             return self._refused(workflow, trigger, event, f"{error}")
-        chain = await self._chain(workflow.namespace, event)
+        chain = await self._chain(event)
         if chain > LONGEST_CHAIN:
             why = f"it comes from the last of {chain} Runs that started each other; does one emit what starts it?"
             return self._refused(workflow, trigger, event, why)
@@ -168,15 +168,15 @@ class Triggers:
         self._host.recorder.event(workflow, "Warning", "TriggerFailed", message)
         return Started("", problem=why)
 
-    async def _chain(self, namespace: str, event: CloudEvent) -> int:
+    async def _chain(self, event: CloudEvent) -> int:
         """How many Runs led to this event."""
         if not event.source.startswith(_RUN_SOURCE):
             return 0
         parts = event.source.removeprefix(_RUN_SOURCE).split("/")
-        if len(parts) != 3 or parts[:2] != [namespace, "runs"]:
+        if len(parts) != 3 or parts[1] != "runs" or not all(parts):
             return 0
         try:
-            run = await self._host.client.get(ObjectRef(RUN, parts[2], namespace))
+            run = await self._host.client.get(ObjectRef(RUN, parts[2], parts[0]))
         except NotFound:
             return 1
         noted = run.annotations.get(CHAIN, "0")

@@ -23,6 +23,11 @@ GROUPS: Mapping[str, str] = {
     "text": "Text: split, count, find, replace, compare, shorten.",
     "encoding": "Base64, hex, URL and HTML encodings, hashes and identifiers.",
     "process": "Programs that the manifest allows, without a shell.",
+    "knowledge": "What the KnowledgeBases hold that the manifest names: search, list, read.",
+    "vector": "Entries with metadata in such a KnowledgeBase: keep, find by meaning, forget.",
+    "memory": "What is kept about the conversation, and what was said in it.",
+    "workflow": "Workflows that the manifest names, each as a Run of its own.",
+    "event": "CloudEvents of the types that the manifest names, to the namespace.",
 }
 """The groups, each a module of this package (`json` is `json_values`, and so on: see `_MODULES`), and what they are for."""
 READ_ONLY = "readOnly"
@@ -37,6 +42,10 @@ _MODULES = {
     "process": "processes",
     "http": "web",
     "sql": "databases",
+    "vector": "vectors",
+    "memory": "remembering",
+    "workflow": "workflows",
+    "event": "events",
 }
 
 

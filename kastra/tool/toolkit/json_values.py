@@ -13,7 +13,6 @@ from kastra.tool.interface import ToolError
 from kastra.tool.schema import JsonSchema
 from kastra.tool.toolkit.bounds import bounded, clip, parse_json, write_json
 from kastra.tool.toolkit.builtin import Builtin, missing, unfit
-from kastra.tool.toolkit.schema_cost import afford
 
 MAX_OPERATIONS = 200
 _MAX_CHANGES = 1_000
@@ -140,9 +139,8 @@ def _compare(before: Any, after: Any, path: str, changes: list[dict[str, Any]]) 
 def validate(value: Value, schema: Annotated[dict[str, Any], "JSON Schema (2020-12)."]) -> dict[str, Any]:
     """Check a value by a JSON Schema; tells what is wrong, with paths."""
     bounded(value)
-    afford(bounded(schema, "schema"), value)
     try:
-        problems = JsonSchema(schema, "schema").problems(value)
+        problems = JsonSchema(bounded(schema, "schema"), "schema").problems(value)
     except ValueError as error:
         raise unfit(str(error)) from None
     return {"valid": not problems, "problems": problems}

@@ -11,7 +11,8 @@ from typing import Any
 
 from kastra.clock import Clock
 from kastra.netguard import Guard
-from kastra.tool.interface import ToolServices
+from kastra.tool.interface import ToolError, ToolServices
+from kastra.tool.platform import Platform
 from kastra.tool.toolkit.jail import Jail
 
 WORKSPACE = "workspace"
@@ -25,7 +26,8 @@ class Kit:
     """The surroundings of the calls of one tool.
 
     Args:
-        settings: `folder`, `maxBytes`, `hosts`, `allowPrivate`, `programs`, as far as given.
+        settings: `folder`, `maxBytes`, `hosts`, `allowPrivate`, `programs`, `workflows`, `types`, `bases`, `scope`, as far as
+            given.
         services: of all tools.
     """
 
@@ -42,6 +44,16 @@ class Kit:
         """For everything that has to do with time."""
         return self.services.clock
 
+    @property
+    def namespace(self) -> str:
+        """In which whatever is asked of Kastra itself happens."""
+        return self.services.namespace
+
+    @property
+    def platform(self) -> Platform:
+        """Kastra itself; nothing of it where the process has none."""
+        return self.services.platform or Platform()
+
     @cached_property
     def jail(self) -> Jail:
         """The folder. Raises ValueError if the process has no project, or the folder isn't within it."""
@@ -54,3 +66,8 @@ class Kit:
     def max_bytes(self) -> int:
         """Bytes of a file or an answer."""
         return int(self.settings.get("maxBytes") or MAX_FILE)
+
+
+def absent(what: str) -> ToolError:
+    """This process has no such part of Kastra."""
+    return ToolError(f"{what} can't be used here: that takes a process that executes", retryable=False)

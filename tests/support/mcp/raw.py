@@ -35,11 +35,20 @@ def tools() -> list[dict[str, object]]:
             {"name": "wrong", "inputSchema": {"type": "object", "properties": {"x": {"type": "nonsense"}}}},
             {"name": "number", "inputSchema": {"type": "object", "properties": {"x": {"maximum": 10**30}}}},
             {"name": "\u0007bell", "inputSchema": SCHEMA},
+            {"name": "doubling", "inputSchema": doubling(40)},
             {"name": "lookahead", "inputSchema": {"type": "object", "properties": {"x": {"pattern": "(?=a)"}}}},
         ]
     if behaviour == "evil-pattern":
         act["outputSchema"] = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}}
     return [act]
+
+
+def doubling(levels: int) -> dict[str, object]:
+    """A schema whose parts are each looked at twice by the one above."""
+    parts: dict[str, object] = {f"d{levels}": {"type": "integer"}}
+    for level in range(levels):
+        parts[f"d{level}"] = {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2}
+    return {"type": "object", "properties": {"default": {"$ref": "#/$defs/d0"}}, "$defs": parts}
 
 
 def answer(request: dict[str, object]) -> None:

@@ -63,6 +63,16 @@ class Recording:
     def key(self) -> str:
         return self._key
 
+    @property
+    def used(self) -> dict[str, float]:
+        """What the model calls that are recorded used, as a direct call counts it."""
+        total: dict[str, float] = {}
+        for value in self.journal.values.values():
+            if isinstance(value, dict) and isinstance(value.get("usage"), dict):
+                for name, amount in value["usage"].items():
+                    total[name] = total.get(name, 0) + (amount or 0)
+        return total
+
     def child(self, segment: str) -> "Recording":
         return Recording(self.journal, self._below(segment))
 

@@ -218,7 +218,8 @@ async def test_pieces_of_an_answer_are_shown_only_where_nothing_could_be_taken_o
 
     assert await shown() == 1
     assert await shown(processors={"output": [use("pii-detector", strategy="warn")]}) == 1
-    assert await shown(processors={"output": [use("pii-detector")]}) == 0
+    assert await shown(processors={"output": [use("pii-detector")]}) == 1
+    assert await shown(processors={"output": [use("system-prompt-scrubber")]}) == 0
     assert await shown(guardrails=[use("length-limiter", max=99)]) == 0
 
 
@@ -235,5 +236,5 @@ async def test_ten_megabytes_are_stopped_at_once(services: AgentServices) -> Non
 
 
 async def test_a_guardrail_that_cannot_be_applied_is_refused_and_not_left_out(services: AgentServices) -> None:
-    with pytest.raises(StepError, match=r"spec.guardrails\[0\].id: there is no processor 'language-detector'"):
-        await run(services, agent(guardrails=[use("language-detector")]), "x")
+    with pytest.raises(StepError, match=r"spec.guardrails\[0\].id: there is no processor 'working-memory'"):
+        await run(services, agent(guardrails=[use("working-memory")]), "x")

@@ -9,6 +9,7 @@ import pytest
 
 from kastra.agent.calls import ModelEntry
 from kastra.agent.loop import Agent, answer
+from kastra.agent.request import as_asked, options_of
 from kastra.agent.runners import runners
 from kastra.agent.services import AgentServices
 from kastra.cel import Template, environment
@@ -130,6 +131,16 @@ async def test_a_forced_choice_holds_for_the_first_turn_or_it_would_never_end(
     made = Agent("helper", Template.compile("Help.", environment()), [ModelEntry("it", model)], tool_choice=choice)
     assert (await answer(made, Recording(), "go", clock)).text == "done"
     assert model.seen == seen
+
+
+@pytest.mark.parametrize(("wanted", "seen"), [("none", ["none", "none"]), ("auto", ["auto", "auto"])])
+async def test_a_request_chooses_instead_of_its_agent(clock: VirtualClock, wanted: str, seen: list[Any]) -> None:
+    model = Choices()
+    made = Agent("helper", Template.compile("Help.", environment()), [ModelEntry("it", model)], tool_choice="required")
+    found = await answer(as_asked(made, options_of({"toolChoice": wanted, "maxSteps": None})), Recording(), "go", clock)
+    assert (found.text, model.seen) == ("done", seen)
+    assert as_asked(made, {}) is made
+    assert as_asked(made, {"maxSteps": 9}).max_steps == 9
 
 
 async def test_text_and_arguments_are_published_as_they_arrive(services: AgentServices) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kastra.agent.assembly import Assembly
-from kastra.agent.network import unsupported
+from kastra.agent.network_check import unsupported
 from kastra.agent.runners import generate, runners
 from kastra.agent.services import AgentServices
 from kastra.engine.output import Output
@@ -366,7 +366,10 @@ async def test_a_failure_that_no_router_can_react_to_fails_the_network(services:
         ({"members": []}, "it has no members"),
         ({"router": {"rules": [{"when": "1 +", "next": "END"}]}}, "Network default/team: "),
         ({"state": {"reducers": {"a": "fold"}}}, r"spec\.state\.reducers\[a\]: 'fold' is not one of"),
-        ({"router": {"mode": "handoff"}}, r"spec\.router\.mode: mode handoff isn't supported"),
+        (
+            {"router": {"mode": "router", "allowParallel": True}},
+            r"spec\.router\.allowParallel: several .* isn't supported",
+        ),
         ({"termination": {"maxDuration": "soon"}}, '"soon" is no duration'),
     ],
 )
@@ -396,7 +399,7 @@ def test_what_is_accepted_and_not_done_is_listed_with_its_path() -> None:
         "members": [{"path": "spec.agents[0]", "canHandoffTo": ["b"], "inputSchema": {"type": "object"}}],
     }
     assert [path for path, _ in unsupported(spec)] == [
-        "spec.router.mode", "spec.router.allowParallel", "spec.termination.onLimit", "spec.state.scope", "spec.memory",
-        "spec.agents[0].canHandoffTo", "spec.agents[0].inputSchema",
+        "spec.router.allowParallel", "spec.termination.onLimit", "spec.state.scope", "spec.memory",
+        "spec.agents[0].canHandoffTo",
     ]  # fmt: skip
     assert unsupported({"router": {"mode": "router"}, "members": []}) == []

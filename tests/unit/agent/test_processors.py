@@ -178,5 +178,11 @@ def test_everything_in_the_catalogue_can_be_declared() -> None:
         "moderation": {"words": ["x"]},
         "length-limiter": {"max": 9},
         "token-limiter": {"limit": 9},
+        "language-detector": {"model": "x/y"},
+        "classifier": {
+            "model": "x/y",
+            "questions": {"rude": {"type": "boolean", "criteria": {"true": "It is rude"}}},
+            "blockIf": {"question": "rude", "probability": 0.5},
+        },
     }
     assert [make({"id": id_, "config": needed.get(id_, {})}, "p").id for id_ in IDS] == list(IDS)

@@ -181,3 +181,34 @@ def test_a_snapshot_tells_which_manifests_changed(tmp_path: Path) -> None:
     assert {path.name for path in snapshot([str(tmp_path)], recursive=False)} == {"a.yaml"}
     assert {path.name for path in snapshot([str(tmp_path / "*.txt")])} == {"notes.txt"}
     assert snapshot([str(tmp_path / "nothing")]) == {}
+
+
+MISMATCHED = """\
+apiVersion: mastra.ai/v1
+kind: Workflow
+metadata: {name: order}
+spec:
+  steps:
+  - id: price
+    tool: price
+    with:
+      isbn: 7
+---
+apiVersion: mastra.ai/v1
+kind: Tool
+metadata: {name: price}
+spec:
+  inputSchema: {type: object, properties: {isbn: {type: string}}}
+  python: {inline: "def price(isbn: str) -> int:\\n    return 1"}
+"""
+
+
+def test_what_only_two_objects_together_show_is_reported_with_its_place(empty: Kastra) -> None:
+    (empty.folder / "order.yaml").write_text(MISMATCHED)
+    applied = empty("apply", "-f", "order.yaml")
+    assert applied.code == 0, "as with everything that may come right by itself, readiness says so"
+    assert (
+        "order.yaml:9:7 warning spec.steps[0].with.isbn: Invalid value: Tool price doesn't take that" in applied.stderr
+    )
+    assert "   9 |       isbn: 7\n     |             ^" in applied.stderr
+    assert "SchemaMismatch" in applied.stdout

@@ -109,8 +109,8 @@ def test_one_label_of_several_steps_may_be_used_and_so_may_one_that_is_its_own_s
 
 
 def test_what_is_accepted_but_not_executed_is_named_with_its_path() -> None:
-    graph = compile_workflow({"steps": [tool("t", queue="slow", stream=False)], "streaming": {"events": ["run.*"]}})
-    assert {path for path, _ in unsupported(graph)} == {"spec.steps[0].queue", "spec.steps[0].stream", "spec.streaming"}
+    graph = compile_workflow({"steps": [tool("t", queue="slow")], "streaming": {"events": ["run.*"]}})
+    assert {path for path, _ in unsupported(graph)} == {"spec.steps[0].queue", "spec.streaming"}
 
 
 def test_every_mistake_is_reported_at_once() -> None:

@@ -121,6 +121,15 @@ async def test_each_run_takes_an_event_once_and_every_run_that_waits_takes_it() 
     assert outputs == ["e2", "e2"]
 
 
+async def test_waits_one_after_the_other_take_events_in_the_order_of_their_coming_while_more_come() -> None:
+    step = tool("t", input={"with": {"n": "${{ steps.paid.output.data.id }}"}})
+    spec = {"steps": [{"id": "l", "loop": {"until": "iteration >= 30", "maxIterations": 30, "steps": [wait(), step]}}]}
+    async with engine() as e:
+        uid = e.submit(spec)
+        assert (await delivered(e, uid, *(event(number) for number in range(30)))).phase is Phase.SUCCEEDED
+        assert [value["n"] for _, value in e.tools.calls] == list(range(30))
+
+
 async def test_of_two_branches_that_wait_for_the_same_one_takes_it() -> None:
     steps = [wait(), {**wait(), "id": "other"}]
     async with engine() as e:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from kastra.api.errors import Expired, InternalError, ServiceUnavailable
+from kastra.api.errors import AlreadyExists, Conflict, Expired, InternalError, ServiceUnavailable
 from kastra.sql.errors import SqlError
 from kastra.sql.owner import Owned
 from kastra.store.encryption import SecretCodec
@@ -42,6 +42,43 @@ async def test_a_file_written_with_one_library_is_read_and_continued_with_the_ot
         assert (present.body, present.revision, present.create_revision) == (draft("two").body, 3, 1)
         assert (await store.create(key("c"), draft())).revision == 4
         assert names(store.list(AGENTS).entries) == ["a", "b", "c"]
+
+
+async def test_who_is_refused_because_of_an_object_can_read_it(tmp_path: Path) -> None:
+    async with await open_store(tmp_path / "k.db") as store:
+        refused: list[tuple[str, bool]] = []
+
+        async def make(name: str, body: str) -> None:
+            try:
+                await store.create(key(name), draft(body))
+            except AlreadyExists:
+                refused.append((name, store.get(key(name)) is not None))
+
+        async with anyio.create_task_group() as group:
+            for body in ("one", "two", "three"):
+                group.start_soon(make, "a", body)
+                group.start_soon(make, body, "x")
+        assert refused == [("a", True)] * 2
+        found = store.get(key("a"))
+        assert found is not None
+        assert found.body == draft("one").body
+
+
+async def test_who_is_refused_because_of_a_change_can_read_that(tmp_path: Path) -> None:
+    async with await open_store(tmp_path / "k.db") as store:
+        made = await store.create(key("a"), draft("one"))
+        seen: list[bytes] = []
+
+        async def change(body: str) -> None:
+            try:
+                await store.update(key("a"), draft(body), made.revision)
+            except Conflict:
+                seen.append(store.list(AGENTS).entries[0].body)
+
+        async with anyio.create_task_group() as group:
+            for body in ("two", "three"):
+                group.start_soon(change, body)
+        assert seen == [draft("two").body]
 
 
 async def test_a_file_is_opened_again_with_the_library_it_was_made_with(tmp_path: Path) -> None:

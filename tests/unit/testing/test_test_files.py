@@ -10,6 +10,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
+from kastra.engine import checkpoints
 from kastra.testing.cases import find_files, read_file
 from kastra.testing.command import test as command
 
@@ -195,6 +196,23 @@ def test_a_changed_definition_is_refused_with_the_step_that_diverged(
     assert result.return_value == 1
     assert says in result.output
     assert "the definition has changed since the journal was recorded" in result.output
+
+
+def test_a_golden_journal_of_a_long_loop_has_counts_for_early_iterations(
+    project: Project, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY", 20)
+    loop = (
+        "{id: poll, loop: {until: iteration >= 40, maxIterations: 40, steps: [{id: s, set: {n: '${{ iteration }}'}}]}}"
+    )
+    workflow = f"apiVersion: mastra.ai/v1\nkind: Workflow\nmetadata: {{name: order}}\nspec: {{steps: [{loop}]}}\n"
+    folder = project("target: workflow/order\ntests: [{name: long, expect: {output: {n: 40}}}]\n", workflow)
+    assert "1 golden journals recorded" in run(folder, "--record-golden").output
+    assert "1 golden journals compared" in run(folder).output
+    [golden] = (folder / "golden").rglob("*.jsonl")
+    [checkpoint] = [line for line in golden.read_text().splitlines() if "LoopCheckpoint" in line]
+    body = orjson.loads(checkpoint)["body"]
+    assert body["counts"]["succeeded"] == body["iteration"] - 1 > 20
 
 
 def test_a_golden_journal_that_is_none_is_named(project: Project, run: Run) -> None:

@@ -142,6 +142,7 @@ async def test_tools_whose_names_or_schemas_make_no_sense_are_left_out_and_named
             "'number'",
             "bell",
             "'lookahead'",
+            "'doubling': inputSchema: its references multiply",
         ):
             assert part in why
 

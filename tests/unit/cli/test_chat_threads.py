@@ -1,0 +1,88 @@
+"""`kastra chat` with a thread: it goes on with what was said before, in another chat too."""
+
+import orjson
+import pytest
+
+from .conftest import Kastra, Result
+
+MANIFESTS = r"""
+apiVersion: mastra.ai/v1
+kind: Agent
+metadata: {name: keeper}
+spec:
+  memory: true
+  model:
+    provider: scripted
+    parameters: {rules: [{reply: '${{ messages.filter(m, m.role == "user").map(m, m.content).join("+") }}'}]}
+---
+apiVersion: mastra.ai/v1
+kind: Agent
+metadata: {name: forgets}
+spec: {memory: false, model: {provider: scripted, parameters: {rules: [{reply: x}]}}}
+---
+apiVersion: mastra.ai/v1
+kind: Agent
+metadata: {name: plain}
+spec:
+  model:
+    provider: scripted
+    parameters: {rules: [{reply: '${{ messages.filter(m, m.role == "user").map(m, m.content).join("+") }}'}]}
+"""
+
+
+@pytest.fixture
+def project(empty: Kastra) -> Kastra:
+    (empty.folder / "chat.yaml").write_text(MANIFESTS)
+    applied = empty("apply", "-f", "chat.yaml")
+    assert applied.code == 0, applied.stderr
+    return empty
+
+
+def chat(project: Kastra, agent: str, *said: str, options: tuple[str, ...] = ()) -> Result:
+    return project("chat", agent, *options, stdin="".join(f"{line}\n" for line in said))
+
+
+def threads(project: Kastra) -> list[dict[str, object]]:
+    items = orjson.loads(project("get", "threads", "-o", "json").stdout)["items"]
+    return [{"name": item["metadata"]["name"], **item["spec"]} for item in items]
+
+
+def test_another_chat_goes_on_with_the_same_thread(project: Kastra) -> None:
+    named = ("--thread", "holiday", "--resource", "ann")
+    assert chat(project, "plain", "one", "two", options=named).stdout == "one\none+two\n"
+    talk = chat(project, "plain", "three", "/history", "/thread", options=("--thread", "holiday"))
+    assert talk.stdout == "one+two+three\n"
+    assert talk.stderr.splitlines()[:3] == ["user: one", "plain: one", "user: two"]
+    assert talk.stderr.splitlines()[-1] == "thread/holiday: 6 messages"
+    assert threads(project) == [{"name": "holiday", "agentRef": {"name": "plain"}, "resourceId": "ann"}]
+    assert (
+        "belongs to another resource"
+        in chat(project, "plain", "x", options=("--thread", "holiday", "--resource", "bob")).stderr
+    )
+
+
+def test_an_agent_with_memory_gets_a_thread_and_without_it_a_chat_is_forgotten(project: Kastra) -> None:
+    assert chat(project, "keeper", "/thread", "/quit").stderr.startswith("no thread yet")
+    assert threads(project) == []
+    talk = chat(project, "keeper", "one", "two", "/new", "three")
+    assert talk.stdout.splitlines() == ["one", "one+two", "three"]
+    first, second = sorted(found["name"] for found in threads(project))
+    assert f"this goes on with --thread {first}" in talk.stderr
+    assert f"this goes on with --thread {second}" in talk.stderr
+    chat(project, "plain", "one")
+    assert "forgotten at the end" in chat(project, "plain", "/thread").stderr
+    assert len(threads(project)) == 2
+
+
+def test_threads_are_changed_in_the_middle_and_history_is_what_was_said(project: Kastra) -> None:
+    talk = chat(project, "plain", "one", "/history", "/thread other", "two", "/history")
+    assert talk.stdout == "one\ntwo\n"
+    lines = talk.stderr.splitlines()
+    assert lines == ["user: one", "plain: one", "thread/other: 0 messages", "user: two", "plain: two"]
+
+
+def test_an_agent_whose_memory_is_off_takes_no_thread(project: Kastra) -> None:
+    talk = chat(project, "forgets", "one", options=("--thread", "t"))
+    assert talk.code != 0
+    assert "its memory is switched off" in talk.stderr
+    assert chat(project, "forgets", "one").stdout == "x\n"
