@@ -5,6 +5,7 @@ verbs by entry points in the group `kastra.commands`, looked for when a verb isn
 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated. Read next: `kastra.cli.session`, which opens the store.
 """
 
+import gc
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,9 @@ from .failure import report
 
 if TYPE_CHECKING:
     from kastra.plugins import Plugin
+
+_RARELY = (100_000, 20, 100)
+"""Thresholds of the garbage collector until an open store sets its own (`kastra.app.pauses`)."""
 
 _VERBS: dict[str, tuple[str, str]] = {
     "annotate": ("kastra.cli.label", "Set or remove annotations of an object"),
@@ -176,6 +180,9 @@ def cli(context: click.Context, /, **flags: Any) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    if arguments is None:
+        # What is imported stays: looking through it for garbage again and again is a tenth of the time of a short verb.
+        gc.set_threshold(*_RARELY)
     try:
         code = cli.main(args=arguments, prog_name="kastra", standalone_mode=False)
     except click.exceptions.Exit as error:
