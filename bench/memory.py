@@ -1,7 +1,8 @@
 """What memory costs: an agent's answer in a thread, the event loop beside it, and recall by meaning over many vectors.
 
 The agent is asked over the in-process API; its model answers at once. It sees ten messages of its thread, which grows by two with each
-answer; every answer is on disk before it is given. The event loop is that of `kastra serve`. CPU is that of the whole process, writer and reader threads included.
+answer; every answer is on disk before it is given. One of the agents recalls by meaning too; its vectors are made in
+this process. The event loop is that of `kastra serve`. CPU is that of the whole process, writer and reader threads included.
 
 Vectors are 100,000 of 384 numbers around 2,000 centres, as texts about so many things would be; the queries are others around the
 same centres. Recall is the share of the ten nearest that are found. One thread searches, numpy's own threads switched off.
@@ -47,16 +48,25 @@ async def _answers() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(project=Path(folder), data=Path(folder) / ".kastra")
         async with open_kastra(settings=settings, execute=True) as kastra:
-            for name, spec in (("plain", {}), ("remembers", {"memory": {"lastMessages": 10}})):
+            recall = {"lastMessages": 10, "semanticRecall": {"topK": 4, "embedder": {"provider": "scripted"}}}
+            for name, spec in (
+                ("plain", {}),
+                ("remembers", {"memory": {"lastMessages": 10}}),
+                ("recalls", {"memory": recall}),
+            ):
                 await kastra.client.create(_agent(name, **spec) | {"metadata": {"name": name, "namespace": "default"}})
-            for name, target, thread in (("plain", None, ""), ("remembers", 1.2, "t")):
+            for name, what, target in (
+                ("plain", "generate without a thread: CPU", None),
+                ("remembers", "generate with a thread of 10 messages: CPU", 1.2),
+                ("recalls", "generate with recall by meaning as well: CPU", None),
+            ):
+                thread = "" if name == "plain" else name
                 await _ask(kastra.client, name, thread, 20)
                 found = []
                 for _ in range(ROUNDS):
                     before = time.process_time()
                     await _ask(kastra.client, name, thread, ANSWERS)
                     found.append((time.process_time() - before) / ANSWERS * 1000)
-                what = "generate with a thread of 10 messages: CPU" if thread else "generate without a thread: CPU"
                 rows.append(Row(what, min(found), "ms", target, at_most=True, note="one after the other"))
     return rows
 

@@ -17,6 +17,7 @@ from kastra.api.object import Object
 from kastra.client.interface import PatchType, WriteOptions
 from kastra.runtime.manager import Manager
 from kastra.runtime.reconcile import Request, Result
+from kastra.runtime.run_owners import is_needed
 from kastra.runtime.token_bucket import TokenBucket
 
 KINDS = ("Agent", "Workflow", "Network")
@@ -128,6 +129,8 @@ class Activity:
             limit = history.get(name)
             of_phase = [run for run in finished if run.status.get("phase") == phase]
             for run in of_phase[: max(0, len(of_phase) - limit)] if limit is not None else ():
+                if is_needed(run, self._runs.get):
+                    continue
                 with suppress(NotFound):
                     await self._client.delete(run.ref, uid=run.uid)
 

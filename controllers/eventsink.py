@@ -6,6 +6,7 @@ that it fits, also for one that is suspended or not Ready; what was emitted befo
 here. Source: Knative's Trigger and its delivery. Read next: `kastra.engine.outbox`.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from kastra.clock import milliseconds, parse_rfc3339, rfc3339
 from kastra.config import Settings
 from kastra.engine.mailroom import Mailroom
 from kastra.engine.outbox import NEWS, Outbox, Report, Sink
-from kastra.netguard import Policy
+from kastra.netguard import Policy, Refused, Target
 from kastra.netguard.preview import refusal
 from kastra.runtime.cache import Cache
 from kastra.runtime.declarative import Context, controller
@@ -50,6 +51,7 @@ _TIMEOUT, _DELAY, _LONGEST, _RETENTION, _CONCURRENCY = 30.0, 1.0, 60.0, 24 * 360
 _BOUNDS = {"timeout": (0.1, 300.0), "backoffDelay": (0.1, 3600.0), "backoffMax": (0.1, 3600.0)}
 _MOST_RETENTION = 7 * 24 * 3600.0
 _OWN = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "content-type")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _OWN_PREFIXES = ("ce-", "webhook-", "x-hub-signature")
 
 
@@ -156,7 +158,11 @@ def _seconds(given: Any, default: float) -> float:
 
 def validate(view: EventSinkView) -> list[Cause]:
     """What is wrong with an EventSink beyond what its schema says."""
-    found = []
+    found: list[Cause] = []
+    try:
+        Target.parse(view.spec.uri)
+    except Refused as error:
+        found.append(invalid(view.spec.uri, str(error), "spec.uri"))
     for index, wanted in enumerate(view.spec.events or ()):
         if wanted.filter is not None:
             try:
@@ -166,7 +172,10 @@ def validate(view: EventSinkView) -> list[Cause]:
                 found.append(Cause(INVALID, f"Invalid value: {place}{error.reason}", f"spec.events[{index}].filter"))
     for index, header in enumerate(view.spec.headers_from):
         name = header.name.lower()
-        if name in _OWN or name.startswith(_OWN_PREFIXES):
+        if not _TOKEN.fullmatch(name):
+            message = "no name of a header; write letters, digits and hyphens, as in X-Api-Key"
+            found.append(invalid(header.name, message, f"spec.headersFrom[{index}].name"))
+        elif name in _OWN or name.startswith(_OWN_PREFIXES):
             found.append(forbidden("the request sets it itself", f"spec.headersFrom[{index}].name"))
     return found + list(_time_findings(view.spec.delivery or Delivery()))
 

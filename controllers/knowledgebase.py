@@ -36,6 +36,7 @@ RETRY = 60.0
 """Seconds until what failed is tried again."""
 
 _FOR_EVER = 1e9
+_OF_READERS = frozenset({"Read", "Reading", "SourceFailed", "EmbedderFailed", "InvalidEmbedder"})
 
 
 class ConfigMapSource(Fields):
@@ -121,10 +122,6 @@ async def reconcile(base: KnowledgeBaseView, ctx: Context) -> Result:
     found = await examine(base, ctx)
     if found.early:
         return ctx.look_later(EARLY)
-    try:
-        library = ctx.service(Library)
-    except LookupError:
-        return ctx.not_ready("NoKnowledge", "this server executes nothing, so nothing is read or searched here")
     if base.spec.suspend:
         return suspended(ctx)
     if found.reason:
@@ -134,6 +131,14 @@ async def reconcile(base: KnowledgeBaseView, ctx: Context) -> Result:
             why = refusal(source.url, ctx.service(Policy), allow_private=bool(source.allow_private))
             if why is not None:
                 return ctx.not_ready("AddressRefused", f"spec.sources[{number}].url: {why}")
+    try:
+        library = ctx.service(Library)
+    except LookupError:
+        if _read_elsewhere(ctx):
+            return ctx.look_later(RETRY)
+        return ctx.not_ready("NoKnowledge", "it is read by the process that owns the store, and not here")
+    if library.once and _read_elsewhere(ctx) and ctx.object.is_condition_true("Ready"):
+        return ctx.look_later(RETRY)
     try:
         closure = await ctx.closure()
         made = library.base(closure)
@@ -164,6 +169,12 @@ async def reconcile(base: KnowledgeBaseView, ctx: Context) -> Result:
     again = library.finish(made, reading, RETRY if reading.problems else every)
     ctx.status.last_sync = rfc3339(ctx.clock.now())
     return await _told(ctx, library, made, reading, again)
+
+
+def _read_elsewhere(ctx: Context) -> bool:
+    """Whether a process that executes Runs has said how this base is, as it is written now."""
+    reason = (ctx.object.condition("Ready") or {}).get("reason")
+    return reason in _OF_READERS and ctx.object.status.get("observedGeneration") == ctx.object.generation
 
 
 async def _told(ctx: Context, library: Library, base: Base, reading: Reading | None, again: float) -> Result:

@@ -7,7 +7,7 @@ schema holds most of that, `validate_update` the fields of any shape. Nothing ex
 Read next: `kastra.engine.pool`, which executes Runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from kastra.runtime.manager import Manager
 from kastra.runtime.model_default import with_default_models
 from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.references import Target as Place
+from kastra.runtime.run_owners import AGAIN, is_needed
 from kastra.runtime.status import StatusWriter
 from kastra.runtime.view import Fields, View
 from kastra.runtime.view_choice import ToolChoice
@@ -172,7 +173,7 @@ class RunReconciler:
         self._retention = retention
         self._runs = manager.cache.lister(KIND)
         self._uids: dict[Request, str] = {}
-        self._resolved: dict[str, tuple[str, str]] = {}
+        self._resolved: dict[str, tuple[str, str, Sequence[str]]] = {}
         self._put_off: dict[str, float] = {}
         self.crowded: Callable[[], bool] = bool
         """Whether so many Runs wait to be looked at that what they do in passing isn't worth a write."""
@@ -211,8 +212,8 @@ class RunReconciler:
             await self._begin(run, status)
         else:
             await self._steer(run, status, progress)
-            if run.condition("Accepted") is None and (resolved := await self._target(run.uid)) is not None:
-                status.accepted(*resolved, RunView.of(run).unsupported())
+            if run.condition("Accepted") is None and (resolved := await self._target(run)) is not None:
+                status.accepted(*resolved)
             status.show(progress)
         if self._can_wait(run, status):
             now = self._manager.clock.monotonic()
@@ -249,8 +250,8 @@ class RunReconciler:
         except ThreadRefused as error:
             status.refused("ThreadRefused", str(error))
             return
-        self._resolved[run.uid] = (closure["root"], closure.get("hash", ""))
-        status.accepted(*self._resolved[run.uid], view.unsupported())
+        self._resolved[run.uid] = (closure["root"], closure.get("hash", ""), view.unsupported())
+        status.accepted(*self._resolved[run.uid])
         value = view.spec.input
         if view.spec.messages is not None:
             value = {"messages": view.spec.messages}
@@ -331,13 +332,13 @@ class RunReconciler:
         namespaces = {name: await find(Place("namespaces", "", name)) for name in names}
         return with_default_models(closure, namespaces, self._manager.service(Settings).default_model)
 
-    async def _target(self, uid: str) -> tuple[str, str] | None:
-        """What a Run executes and in which revision, if it was never written down that it was accepted."""
-        if uid in self._resolved:
-            return self._resolved[uid]
+    async def _target(self, run: Object) -> tuple[str, str, Sequence[str]] | None:
+        """What a Run executes, in which revision, and without which fields, if it was never written down that it was accepted."""
+        if run.uid in self._resolved:
+            return self._resolved[run.uid]
         assert self._pool is not None
-        closure = await self._pool.closure(uid)
-        return None if closure is None else (closure["root"], closure.get("hash", ""))
+        closure = await self._pool.closure(run.uid)
+        return None if closure is None else (closure["root"], closure.get("hash", ""), RunView.of(run).unsupported())
 
     def _can_wait(self, run: Object, status: RunStatus) -> bool:
         """Whether to leave the status as it is for now: the Run most likely ends before anybody reads it.
@@ -373,6 +374,8 @@ class RunReconciler:
         left = due - self._manager.clock.now().timestamp()
         if left > 0:
             return Result(requeue_after=left)
+        if is_needed(run, self._runs.get):
+            return Result(requeue_after=AGAIN)
         with suppress(NotFound):
             await self._manager.client.delete(run.ref, uid=run.uid)
         return Result()

@@ -10,8 +10,11 @@ fails, the document stays as it was, and is tried again. Read next: `kastra.agen
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Any
+
+import anyio.to_thread
 
 from kastra.api.types import Closure
 from kastra.clock import Clock
@@ -32,6 +35,7 @@ MOST_PASSAGES = 100_000
 """Of one base."""
 PORTION = 400
 """Passages that one call of `go_on` makes, about."""
+_LARGE = 64 * 1024
 _KEPT = 256
 _SHOWN = 5
 
@@ -98,9 +102,13 @@ class Library:
         services: for files, addresses and embedders.
         passages: keeps and finds.
         config_maps: reads ConfigMaps.
+        once: whether what somebody else has read already needn't be looked at by this process.
     """
 
-    def __init__(self, services: AgentServices, passages: Passages, config_maps: ConfigMaps) -> None:
+    def __init__(
+        self, services: AgentServices, passages: Passages, config_maps: ConfigMaps, *, once: bool = False
+    ) -> None:
+        self.once = once
         self._services = services
         self._passages = passages
         self._config_maps = config_maps
@@ -174,6 +182,8 @@ class Library:
     def finish(self, base: Base, reading: Reading, every: float) -> float:
         """A reading has come to its end; how long it is until the next."""
         self._going.pop(base.uid, None)
+        # What was known before it is in the rows.
+        reading.known, reading.seen = {}, set()
         self._last[base.uid] = reading
         self._due[base.uid] = self.clock.monotonic() + every
         return every
@@ -230,7 +240,7 @@ class Library:
         if reading.known.get(key) == digest:
             reading.seen.add(key)
             return 0
-        parts = passages(text, base.chunking, markdown=document.markdown)
+        parts = await _cut(text, base.chunking, document.markdown)
         if reading.passages + len(parts) > MOST_PASSAGES:
             reading.seen.add(key)
             reading.problems.append(f"{document.name}: the base would have more than {MOST_PASSAGES:,} passages")
@@ -312,6 +322,12 @@ class Library:
     async def forget(self, base: Base, ids: Sequence[str]) -> int:
         """Drop entries; how many were there."""
         return sum([await self._passages.drop(base.uid, ENTRY, name) for name in ids])
+
+
+async def _cut(text: str, how: Chunking, markdown: bool) -> list[str]:
+    """The passages of a document; a large one is cut beside everything else."""
+    cut = partial(passages, text, how, markdown=markdown)
+    return cut() if len(text) < _LARGE else await anyio.to_thread.run_sync(cut)
 
 
 async def _embedded(

@@ -7,7 +7,7 @@
     remember            one effect: what was said, written in the commit of its own record, under uids that follow from the place
 
 So a crash at any moment leaves each message once or, before `remember`, not at all; an answer that fails leaves none. One
-answer at a time goes on with a thread; others queue.
+answer at a time goes on with a thread; others queue. A direct call leaves what it saw and said to the next one (`kastra.memory.recent`).
 
 Source: memory as in Mastra (`lastMessages`, working memory, semantic recall). Read next: `kastra.memory.threads`.
 """
@@ -27,10 +27,12 @@ from kastra.engine.step import Effect, StepContext, StepError
 from kastra.memory import rows
 from kastra.memory.interface import MOST_MESSAGES, MemorySpec, ThreadKey
 from kastra.memory.recall import Recall, vector_rows
+from kastra.memory.recent import Kept
 from kastra.memory.threads import Threads
 from kastra.memory.windows import fitting, opening, tokens
 from kastra.model.embedding import Embedder
 from kastra.model.interface import Message, ModelError, ModelRequest, compact
+from kastra.sql.interface import GuardFailed
 
 from .calls import call_model, step_error
 from .loop import Agent, AgentResult, answer
@@ -116,8 +118,8 @@ async def converse(
         raise StepError(
             "validation", f"agent {agent.name}: its memory is switched off; leave the thread out", retryable=False
         )
-    async with turn_with(step, recall.threads, thread, clock):
-        session = _Session(agent, memory, recall, thread)
+    async with turn_with(step, recall.threads, thread, clock) as known:
+        session = _Session(agent, memory, recall, thread, known)
         found = await session.load(step, value)
         summary, usage = await session.compacted(step, found, clock)
         tools = agent.tools
@@ -139,8 +141,11 @@ async def converse(
 
 
 @asynccontextmanager
-async def turn_with(step: StepContext, threads: Threads, thread: ThreadKey, clock: Clock) -> AsyncIterator[None]:
+async def turn_with(step: StepContext, threads: Threads, thread: ThreadKey, clock: Clock) -> AsyncIterator[Kept | None]:
     """One's turn with a thread, and what was said in it made durable before the next one's.
+
+    Yields:
+        What the one before left of the thread; None if that has to be read.
 
     Raises:
         StepError: a direct call waited for it too long (type `timeout`).
@@ -158,7 +163,7 @@ async def turn_with(step: StepContext, threads: Threads, thread: ThreadKey, cloc
     else:
         await turn.take()
     try:
-        yield
+        yield threads.recent.take(thread.uid)
         if isinstance(step, Place):
             # Who comes next must see what was said.
             await step.execution.journal.flush()
@@ -169,20 +174,26 @@ async def turn_with(step: StepContext, threads: Threads, thread: ThreadKey, cloc
 class _Session:
     """One answer in one thread."""
 
-    def __init__(self, agent: Agent, memory: AgentMemory, recall: Recall, thread: ThreadKey) -> None:
+    def __init__(
+        self, agent: Agent, memory: AgentMemory, recall: Recall, thread: ThreadKey, known: Kept | None
+    ) -> None:
         self._agent = agent
         self._memory = memory
         self._threads = recall.threads
         self._recall = recall
         self._thread = thread
         self._scope = rows.thread_scope(thread.uid)
+        self._left = known
+        self._known: Kept | None = None
+        self._embedded = ""
+        self._version = recall.threads.recent.version
 
     async def load(self, step: StepContext, value: Any) -> dict[str, Any]:
         """`{messages, older, upTo, summary, working, recalled}`: what the agent will see, and what is to be summed up first."""
 
         async def read(effect: Effect) -> dict[str, Any]:
             spec, compaction = self._memory.spec, self._memory.compaction
-            kept = await self._threads.load(self._thread, MOST_MESSAGES if compaction else spec.last_messages)
+            kept = await self._read(step)
             summary = kept.values.get((self._scope, "summary")) or {}
             window = kept.values.get((self._scope, "window")) or {}
             start = max(int(summary.get("upTo", 0)) + 1, int(window.get("from", 0)))
@@ -197,6 +208,7 @@ class _Session:
                 if not spec.read_only:
                     moved = {"from": numbered[0][0]}
                     effect.write(rows.valued(self._thread, self._scope, "window", moved, self._threads.now()))
+                    self._known = None
             numbered = numbered[opening([message for _, message in numbered]) :]
             newest = numbered[0][0] if numbered else 1 << 52
             working = spec.working
@@ -211,6 +223,20 @@ class _Session:
 
         found: dict[str, Any] = await step.call("memory", read)
         return found
+
+    async def _read(self, step: StepContext) -> Kept:
+        """What the thread holds; `_known` if the next one may be left it, for a thread that ends as it does here."""
+        spec, known = self._memory.spec, self._left
+        most = MOST_MESSAGES if self._memory.compaction else spec.last_messages
+        # A Run is taken up by other processes, and what is summed up or kept in working memory is changed by others too.
+        alone = not isinstance(step, Place) and self._memory.compaction is None
+        able = alone and spec.working is None and not spec.read_only
+        if known is None or not able or known.most < most:
+            known = await self._threads.load(self._thread, most)
+        values = {place: value for place, value in known.values.items() if place[1] != KEY}
+        lasting = not values or self._thread.retention is None
+        self._known = replace(known, values=values) if able and lasting and known.tail >= 0 else None
+        return known
 
     async def _similar(self, value: Any, newest: int) -> list[dict[str, Any]]:
         spec, embedder = self._memory.spec.recall, self._memory.embedder
@@ -267,22 +293,32 @@ class _Session:
 
     async def remember(self, step: StepContext, messages: Sequence[Message]) -> None:
         """Add messages to the thread; once, however often this is asked for."""
+        entries = [
+            rows.Entry(rows.message_uid(step.run_uid, step.key, index), message)
+            for index, message in enumerate(messages)
+            if message["role"] != "system"
+        ]
+        bodies: list[bytes] = []
 
         async def write(effect: Effect) -> dict[str, Any]:
-            entries = [
-                rows.Entry(rows.message_uid(step.run_uid, step.key, index), message)
-                for index, message in enumerate(messages)
-                if message["role"] != "system"
-            ]
             vectors = await self._vectors(entries)
             now = self._threads.now()
-            for statement in rows.appended(self._thread.uid, entries, step.run_uid, self._agent.name, now):
-                effect.write(statement)
-            for statement in vectors:
+            added = rows.appended(self._thread.uid, entries, step.run_uid, self._agent.name, now)
+            if self._known is not None and len(added) == 1:
+                bodies.extend(rows.bodies(added[0]))
+                added = [rows.following(added[0], self._known.tail)]
+            for statement in (*added, *vectors):
                 effect.write(statement)
             return {"messages": len(entries)}
 
-        await step.call("remember", write)
+        try:
+            await step.call("remember", write)
+        except GuardFailed:
+            # Somebody else added to the thread meanwhile; this comes after it, and the next one reads both.
+            self._known = None
+            await step.call("remember", write)
+        if self._known is not None and bodies:
+            self._threads.recent.keep(self._thread.uid, self._known.followed(bodies, self._embedded), self._version)
         self._threads.touched(self._thread)
 
     async def _vectors(self, entries: Sequence[rows.Entry]) -> list[Any]:
@@ -294,8 +330,13 @@ class _Session:
             for entry in entries
             if entry.message["role"] in ("user", "assistant")
         ]
-        # What could not be made at its time, or was said before recall was switched on.
-        said += await self._recall.without(self._thread, self._memory.model, _BACKLOG)
+        self._embedded, model = "", self._memory.model
+        complete = self._known is not None and self._known.embedded == model
+        if not complete:
+            # What could not be made at its time, or was said before recall was switched on.
+            late = await self._recall.without(self._thread, model, _BACKLOG)
+            said += late
+            complete = len(late) < _BACKLOG
         said = [(uid, text[:_MAX_QUERY]) for uid, text in said if text.strip()]
         if not said:
             return []
@@ -305,7 +346,8 @@ class _Session:
             # The answer is there and is kept; its vectors are made with those of the next one.
             _log.warning("thread %s/%s: no vectors: %s", self._thread.namespace, self._thread.name, error.message)
             return []
-        return vector_rows(self._memory.model, [uid for uid, _ in said], made.vectors)
+        self._embedded = model if complete else ""
+        return vector_rows(model, [uid for uid, _ in said], made.vectors)
 
 
 def _as_told(thread: ThreadKey, spec: MemorySpec) -> dict[str, Any]:

@@ -49,19 +49,26 @@ class RBACAuthorizer:
         self._seen: tuple[Sequence[Entry], ...] = ()
         self._grants: dict[_Subject, list[Grant]] = {}
         self._answers: dict[tuple[str, tuple[str, ...], Access], Decision] = {}
+        # Those that hold whatever the object's name is, so that each of thousands isn't decided anew.
+        self._nameless: dict[tuple[str, tuple[str, ...], Access], Decision] = {}
 
     def authorize(self, user: User, access: Access) -> Decision:
         """Whether some binding of the user, or of a group of theirs, allows it."""
         if MASTERS in user.groups:
             return Decision(True, "the group system:masters may do everything")
         self._refresh()
+        any_name = (user.name, user.groups, access._replace(name=""))
+        known = self._nameless.get(any_name)
+        if known is not None:
+            return known
         question = (user.name, user.groups, access)
         known = self._answers.get(question)
         if known is None:
-            known = self._decide(user, access)
-            if len(self._answers) >= _REMEMBERED:
-                self._answers.clear()
-            self._answers[question] = known
+            known, nameless = self._decide(user, access)
+            answers = self._nameless if nameless else self._answers
+            if len(answers) >= _REMEMBERED:
+                answers.clear()
+            answers[any_name if nameless else question] = known
         return known
 
     def rules_for(self, user: User, namespace: str) -> Sequence[Mapping[str, Any]]:
@@ -82,12 +89,13 @@ class RBACAuthorizer:
         entry = self._storage.get(key)
         return None if entry is None else compile_rules(orjson.loads(entry.body).get("rules") or ())
 
-    def _decide(self, user: User, access: Access) -> Decision:
+    def _decide(self, user: User, access: Access) -> tuple[Decision, bool]:
+        """The answer, and whether it is the same for every name."""
         for grant in self._of(user, access.namespace):
             for rule in grant.rules:
                 if rule.allows(access):
-                    return Decision(True, f"RBAC: allowed by {grant.source}")
-        return Decision(False)
+                    return Decision(True, f"RBAC: allowed by {grant.source}"), not rule.names
+        return Decision(False), False
 
     def _of(self, user: User, namespace: str) -> Iterator[Grant]:
         for subject in (("User", user.name), *(("Group", group) for group in user.groups)):
@@ -116,6 +124,7 @@ class RBACAuthorizer:
                 grants.setdefault(_subject(subject), []).append(grant)
         self._grants, self._seen = grants, present
         self._answers.clear()
+        self._nameless.clear()
         _log.debug("access rules compiled", extra={"bindings": len(present[2]) + len(present[3])})
 
 

@@ -39,6 +39,7 @@ from .pauses import short_pauses
 
 if TYPE_CHECKING:
     from kastra.agent.doubles import Doubles
+    from kastra.agent.library import Library
     from kastra.model.catalog import Catalog
     from kastra.netguard import Guard, Policy
     from kastra.runtime.discovery import Discovered
@@ -318,6 +319,9 @@ async def _make_manager(
             manager.register_service(type(library), library)
         outbox = await start_outbox(settings, parts.store, runs, parts.bus, run_clock or parts.clock, policy, stack)
         manager.register_service(type(outbox), outbox)
+    else:
+        library = await _library(parts, policy, stack)
+        manager.register_service(type(library), library)
     manager.use(discovered)
     memory.threads.news = lambda namespace, name: manager.enqueue("thread", Request(namespace, name), "message")
     if parts.execution is not None:
@@ -340,6 +344,28 @@ async def _catalog(parts: Composition, policy: "Policy", stack: AsyncExitStack) 
     guard = await stack.enter_async_context(Guard(policy))
     client = LoopbackClient(parts.api.registry, user=_RUNS_ACCOUNT)
     return Catalog(guard, parts.clock, ClientSecrets(client, parts.settings.project).read)
+
+
+async def _library(parts: Composition, policy: "Policy", stack: AsyncExitStack) -> "Library":
+    """Reads KnowledgeBases where nothing is executed, so that they are Ready when they have been applied."""
+    from kastra.agent.library import Library
+    from kastra.agent.services import AgentServices
+    from kastra.config import DATA_FOLDER
+    from kastra.netguard import Guard
+
+    from .secrets import ClientSecrets
+    from .tool_knowledge import config_maps
+
+    assert parts.memory is not None
+    client, settings = LoopbackClient(parts.api.registry, user=_RUNS_ACCOUNT), parts.settings
+    services = AgentServices(
+        await stack.enter_async_context(Guard(policy)),
+        parts.clock,
+        ClientSecrets(client, settings.project),
+        folder=settings.project,
+        private=(settings.data.absolute(), settings.project / DATA_FOLDER),
+    )
+    return Library(services, parts.memory.passages, config_maps(client), once=True)
 
 
 async def _connections(parts: Composition, policy: "Policy", stack: AsyncExitStack) -> "Connections":

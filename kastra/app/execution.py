@@ -131,15 +131,18 @@ class Execution:
             if "input" in body and not isinstance(value, str):
                 raise BadRequest("context: goes with messages, or with an input that is text")
             value = {"messages": value if isinstance(value, str) else body["messages"], "context": body["context"]}
+        # Before a thread is made for what can't be answered.
+        try:
+            options = options_of(body)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        if not isinstance(body.get("modelSettings") or {}, Mapping):
+            raise BadRequest("modelSettings: must be an object, such as {temperature: 0.2}")
         thread = None
         if self._memory is not None and body.get("memory") is not None:
             thread = await thread_for(request, self._memory.objects.directory(client or self.client))
         closure = self._closures.one(await close(request.object))
         context = DirectContext(commit=self._commit)
-        try:
-            options = options_of(body)
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
         try:
             with asked_by(client):
                 answer = await generate(

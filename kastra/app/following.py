@@ -4,14 +4,17 @@
         print(event["type"], event.get("key", ""))
 
 A connection that breaks, or a server that stops, is asked again from the position of the last event seen: each durable event
-comes once and in order. Ephemeral ones (`step.output.delta`) come once too, as far as the server still has them.
-Read next: `kastra.app.streams`, the other end.
+comes once and in order. Ephemeral ones (`step.output.delta`) come once too, as far as the server still has them. A Run that ends before it
+begins, because it was refused, has no events: following it ends as well. Read next: `kastra.app.streams`, the other end.
 """
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from kastra.api.errors import ServiceUnavailable, TooManyRequests
+import anyio
+
+from kastra.api.errors import NotFound, ServiceUnavailable, TooManyRequests
 from kastra.api.meta import ObjectRef
 from kastra.client.interface import Client
 from kastra.clock import Clock, SystemClock
@@ -51,7 +54,14 @@ async def follow_events(
             body["part"] = part
         stream = client.connect(run, "events", body or None, seq)
         try:
-            async for event in stream:
+            events = aiter(stream)
+            while True:
+                # Once there was an event there is a last one.
+                event = await (
+                    _first(events, client, run, seq, part, clock) if follow and not seq else anext(events, None)
+                )
+                if event is None:
+                    break
                 lost, tries = None, 0
                 name = id_of(event)
                 if name:
@@ -72,6 +82,43 @@ async def follow_events(
                 await close()
         await clock.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
         tries += 1
+
+
+async def _first(
+    events: AsyncIterator[Mapping[str, Any]], client: Client, run: ObjectRef, seq: int, part: int, clock: Clock
+) -> Mapping[str, Any] | None:
+    """The next event of a Run of which none is known; None if there is none, also because it ended without any.
+
+    Raises:
+        NotFound: the Run was deleted.
+    """
+    found: Mapping[str, Any] | None = None
+    failure: Exception | None = None
+
+    async def look(scope: anyio.CancelScope) -> None:
+        nonlocal failure
+        tries = 0
+        try:
+            while True:
+                await clock.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
+                tries += 1
+                with suppress(ConnectionError, ServiceUnavailable, TooManyRequests):
+                    if await _has_ended(client, run, seq, part):
+                        break
+        except NotFound as error:
+            failure = error
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(look, group.cancel_scope)
+        try:
+            found = await anext(events, None)
+        except Exception as error:  # noqa: BLE001 - raised below; the group would wrap it
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None and found is None:
+        raise failure
+    return found
 
 
 async def _has_ended(client: Client, run: ObjectRef, seq: int, part: int) -> bool:

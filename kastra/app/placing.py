@@ -10,12 +10,14 @@ from dataclasses import replace
 
 from kastra.api.errors import INVALID, Cause
 from kastra.api.object import Object
-from kastra.manifest.loader import Loaded
+from kastra.manifest.loader import Loaded, Manifest
+from kastra.manifest.position import parse_path
 from kastra.manifest.problem import Problem
 
 REASONS = frozenset({"SchemaMismatch"})
 """Reasons of Ready whose message is a list of `field: what is wrong`."""
 
+_STEP_WITH = re.compile(r"(?<=\])\.with(?=[.\[]|$)")
 _BETWEEN = re.compile(r"; (?=spec[.\[]|and \d+ more$)")
 
 
@@ -40,6 +42,15 @@ def placed(loaded: Loaded, objects: Iterable[Object], namespace: str) -> list[Pr
         for part in _BETWEEN.split(str(condition.get("message") or "")):
             field, colon, message = part.partition(": ")
             if colon and field.startswith("spec"):
-                problem = origin.problem(Cause(INVALID, message, field))
+                problem = origin.problem(Cause(INVALID, message, _as_written(origin, field)))
                 found.append(replace(problem, severity="warning"))
     return found
+
+
+def _as_written(manifest: Manifest, field: str) -> str:
+    """The field as the manifest has it: a step's `with` may stand below `input`."""
+    longer = _STEP_WITH.sub(".input.with", field, count=1)
+    for form in (field, longer):
+        if manifest.positions.find(parse_path(form))[1]:
+            return form
+    return field

@@ -18,6 +18,7 @@ from .applying import FIELD_MANAGER
 from .following import follow_events
 
 TARGET_KINDS = ("Workflow", "Network", "Agent", "Tool")
+_CONVERSING = ("Agent", "Network")
 
 _LAST_EVENT = 2.0
 """Seconds to wait for a finished Run's last events."""
@@ -88,7 +89,7 @@ async def create_run(
         spec: further fields of the Run's spec, such as `timeout` or `durability`.
 
     Raises:
-        BadRequest: the target can't be run.
+        BadRequest: the target can't be run, or goes on with no thread and is given one.
         NotFound: there is no such target.
     """
     kind, _, target_name = target.partition("/")
@@ -97,6 +98,8 @@ async def create_run(
     resource = client.scheme.find(kind)
     if resource.kind not in TARGET_KINDS or resource.api_version != API_VERSION:
         raise BadRequest(f"a {resource.kind} can't be run; these can: {', '.join(TARGET_KINDS)}")
+    if spec and spec.get("threadRef") is not None and resource.kind not in _CONVERSING:
+        raise BadRequest(f"{target} goes on with no thread; an Agent or a Network does")
     await client.get(ObjectRef(resource.group_resource, target_name, namespace))
     metadata = {"namespace": namespace, **({"name": name} if name else {"generateName": f"{target_name[:52]}-"})}
     body: dict[str, Any] = {
@@ -121,7 +124,7 @@ async def own_thread(client: Client, target: str, namespace: str, name: str, res
     """
     given, _, agent = target.partition("/")
     kind = client.scheme.find(given).kind
-    if kind not in ("Agent", "Network"):
+    if kind not in _CONVERSING:
         raise BadRequest(f"{target} goes on with no thread; an Agent or a Network does")
     owner = {"agentRef": {"name": agent}} if kind == "Agent" else {}
     body = {

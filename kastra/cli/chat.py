@@ -108,9 +108,13 @@ async def _command(talk: "Talk", text: str) -> None:
     elif text == "/history":
         for line in await talk.history():
             say(line)
-    elif text.split()[0] == "/thread" and len(text.split()) < 3:
+    elif text.split()[0] == "/thread":
         if named := text.removeprefix("/thread").strip():
-            talk.thread.take(named)
+            try:
+                talk.thread.take(named)
+            except ValueError as error:
+                say(str(error))
+                return
         say(await talk.thread.about())
     else:
         say(f"{text.split()[0][:40]}: no such command; /help lists them")

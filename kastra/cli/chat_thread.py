@@ -8,6 +8,7 @@ from typing import Any
 
 from kastra.api.errors import NotFound
 from kastra.api.meta import API_VERSION, GROUP, ObjectRef
+from kastra.api.names import name_problems
 from kastra.app.applying import FIELD_MANAGER
 from kastra.app.running import own_thread
 from kastra.client.interface import Client, WriteOptions
@@ -25,12 +26,15 @@ class ChatThread:
         name: of the thread; empty for one that is made when something is asked, if the agent has memory.
         resource: whom a thread belongs to; empty for nobody in particular.
         quiet: whether nothing is said of a thread that is made.
+
+    Raises:
+        ValueError: no thread can have that name.
     """
 
     def __init__(
         self, client: Client, agent: str, namespace: str, name: str, resource: str, *, quiet: bool = False
     ) -> None:
-        self.name = name
+        self.name = _checked(name) if name else ""
         self._client = client
         self._agent = agent
         self._namespace = namespace
@@ -75,8 +79,8 @@ class ChatThread:
         self.name, self._owned = "", False
 
     def take(self, name: str) -> None:
-        """Go on with the thread of this name from now on."""
-        self.name, self._owned, self._wanted = name, False, True
+        """Go on with the thread of this name from now on. Raises ValueError: no thread can have it."""
+        self.name, self._owned, self._wanted = _checked(name), False, True
 
     async def about(self) -> str:
         """The thread and how much it holds, for people."""
@@ -95,6 +99,12 @@ class ChatThread:
                 yield row
         except NotFound:
             return
+
+
+def _checked(name: str) -> str:
+    if problems := name_problems(name, "Thread"):
+        raise ValueError(f"thread {name[:100]!r}: {problems[0]}")
+    return name
 
 
 def lines(agent: str, messages: list[Mapping[str, Any]]) -> list[str]:

@@ -52,12 +52,15 @@ class ChildRunRunner:
         if options.get("threadRef"):
             spec["threadRef"] = {"name": options["threadRef"]}
         name = child_name(facts.name, facts.uid, step.key)
-        await execution.begin()
-        try:
-            ref = await self._objects.create("Run", execution.namespace, name, spec, owner)
-        finally:
-            execution.end()
-        if step.key not in execution.past.children:
+        if step.key in execution.past.children:
+            # It was there. If it no longer is, somebody deleted it; it must not do everything once more.
+            ref = ObjectRef("Run", execution.namespace, name)
+        else:
+            await execution.begin()
+            try:
+                ref = await self._objects.create("Run", execution.namespace, name, spec, owner)
+            finally:
+                execution.end()
             body = {"kind": "Run", "namespace": ref.namespace, "name": ref.name}
             execution.journal.add(RecordType.CHILD_STARTED, step.key, body=body)
         try:

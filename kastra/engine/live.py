@@ -228,7 +228,7 @@ class LiveRun:
                 created,
             )
 
-        journal.open(claim, *((statement,) if statement else ()))
+        journal.open(claim, statement)
         now = journal.now()
         try:
             if self.group is not None:
@@ -416,8 +416,6 @@ class LiveRun:
         """Records are durable: now, and not before, they can be seen."""
         for record in records:
             self.tally.apply(record)
-        if self.epoch == 1 and records[0].seq == 1:
-            self.desk.plans.committed(records[0].body["closure"])
         self._part = 0
         if self.desk.bus.floor(self._topic) is not None:
             events = [(position(record.seq), event) for record in records if (event := event_of(record)) is not None]

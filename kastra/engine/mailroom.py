@@ -219,13 +219,14 @@ class Mailroom:
         return len(due) >= _PAGE
 
     async def _tell(self, namespace: str, event: CloudEvent) -> bool:
+        taken = True
         for listener in tuple(self._listeners):
             try:
                 await listener(namespace, event)
             except Exception as error:  # noqa: BLE001 - one listener's fault must not cost the others their events
                 _log.warning("event %s of %s in %s: %s; trying again", event.id, event.source, namespace, error)
-                return False
-        return True
+                taken = False
+        return taken
 
     async def _again(self, due: float) -> None:
         await self._clock.sleep(max(0.0, due - self._clock.monotonic()))

@@ -78,23 +78,21 @@ class Plans:
 
     def __init__(self) -> None:
         self._plans: OrderedDict[str, Plan] = OrderedDict()
-        self._blobs: OrderedDict[str, str] = OrderedDict()
-        self._stored: OrderedDict[str, None] = OrderedDict()
+        self._blobs: OrderedDict[str, tuple[str, Statement]] = OrderedDict()
 
-    def store(self, closure: Closure) -> tuple[str, Statement | None]:
-        """The name of a closure's blob, and the statement that stores it; None if that has been committed."""
+    def store(self, closure: Closure) -> tuple[str, Statement]:
+        """The name of a closure's blob, and the statement that puts it there unless it is there already.
+
+        Every Run commits it with its first record: what was there a moment ago may be gone with the last Run that named it.
+        """
         revision = closure.get("hash", "")
         known = self._blobs.get(revision)
-        if known is not None and known in self._stored:
-            return known, None
-        name, statement = blob(encode(closure))
+        if known is not None:
+            return known
+        found = blob(encode(closure))
         if revision:
-            _keep(self._blobs, revision, name)
-        return name, statement
-
-    def committed(self, name: str) -> None:
-        """The blob is in the database."""
-        _keep(self._stored, name, None)
+            _keep(self._blobs, revision, found)
+        return found
 
     def plan(self, name: str, closure: Closure) -> Plan:
         """The plan of a closure whose blob is `name`.

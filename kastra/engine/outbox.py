@@ -211,7 +211,8 @@ class Outbox:
         for uid in full:
             self._note_lost(uid, f"event {event.id} of {event.source}: {MOST_PENDING:,} events wait already")
         for uid in uids:
-            self._sizes[uid] += 1
+            if uid in self._sizes:  # it may have been dropped meanwhile
+                self._sizes[uid] += 1
             if (lane := self._lanes.get(uid)) is not None:
                 lane.wake.set()
 
@@ -360,7 +361,8 @@ class Outbox:
                     lane.held.pop(source, None)
 
         async with anyio.create_task_group() as tasks:
-            for source, rows in groups.items():
+            # Those that failed last: they would keep the others from ever being tried.
+            for source, rows in sorted(groups.items(), key=lambda group: lane.held.get(group[0], (0, 0.0))[0]):
                 tasks.start_soon(send, source, rows)
         if broken:
             raise broken[0]
@@ -368,7 +370,9 @@ class Outbox:
         if not taken:
             # What was not tried waits like what was, so that the sink isn't asked once for each of its events.
             until = self._clock.monotonic() + _backoff(lane.sink, lane.rounds_failed)
-            lane.held = {**dict.fromkeys(groups, (0, until)), **lane.held}
+            for source in groups:
+                tries, due = lane.held.get(source, (0, 0.0))
+                lane.held[source] = (tries, max(due, until))
         return taken > 0
 
     async def _deliver(self, lane: _Lane, number: int, at: int, event: CloudEvent) -> None:

@@ -76,8 +76,8 @@ async def beginning(history: History, rerun: Rerun, graph: Graph | None) -> Begi
     """
     row = await history.run(rerun.uid)
     records = await history.records(row.id) if row is not None else []
-    if not records:
-        raise _refusal(f"run {rerun.name} has no journal")
+    if not records or records[0].seq != 1:
+        raise _refusal(f"run {rerun.name} has no journal (any more); it is kept as long as the Run's object")
     if records[-1].type not in TERMINAL:
         raise _refusal(f"run {rerun.name} has not ended yet")
     started = records[0].body

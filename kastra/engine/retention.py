@@ -34,7 +34,8 @@ AT_ONCE = 5000
 _GONE = """SELECT id, uid, last_seq FROM runs
   WHERE phase IN ('Succeeded', 'Failed', 'Cancelled') AND uid NOT IN (SELECT uid FROM objects WHERE gr = 'runs.mastra.ai')
   ORDER BY id LIMIT 1000"""
-_SLICE = "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE run = ? LIMIT ?)"
+# The first record goes first: by its absence a Run that repeats this one knows that the rest isn't whole.
+_SLICE = "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE run = ? ORDER BY seq LIMIT ?)"
 _LEFT = "SELECT count(*) FROM journal WHERE run = ?"
 _THESE = "(SELECT value FROM json_each(?))"
 _DROP_BLOBS = f"""DELETE FROM blobs

@@ -14,7 +14,8 @@ OVERLAP = 100
 MOST_HEADINGS = 200
 """Characters of the headings that a passage begins with."""
 
-_HEADING = re.compile(r"^(#{1,6})[ \t]+(.{1,200}?)[ \t#]*$")
+_LONGEST_TITLE = 200
+_HEADING = re.compile(r"(#{1,6})[ \t]+")
 _FENCE = re.compile(r"^[ \t]{0,3}(```|~~~)")
 _MARKS = ("\n\n", "\n", ". ", "! ", "? ", "。", "！", "？", "; ", " ")
 
@@ -31,7 +32,8 @@ def passages(text: str, how: Chunking, *, markdown: bool = False) -> list[str]:
     """The passages of a document, in order; none if it says nothing."""
     found: list[str] = []
     for headings, section in _sections(text) if markdown else [("", text)]:
-        room = max(how.size - len(headings) - 1, how.size // 2) if headings else how.size
+        headings = headings[-(how.size // 2 - 1) :]
+        room = how.size - len(headings) - 1 if headings else how.size
         parts = _parts(section, room, min(how.overlap, room // 2))
         found += [f"{headings}\n{part}" if headings else part for part in parts]
     return found
@@ -77,12 +79,13 @@ def _sections(text: str) -> list[tuple[str, str]]:
         if mark is not None and fence in ("", mark[1]):
             fence = "" if fence else mark[1]
         heading = None if fence or mark is not None else _HEADING.match(line)
-        if heading is None:
+        title = line[heading.end() :].rstrip("# \t") if heading is not None else ""
+        if heading is None or not 0 < len(title) <= _LONGEST_TITLE:
             lines.append(line)
             continue
         close()
         level = len(heading[1])
         above = [entry for entry in above if entry[0] < level]
-        above.append((level, heading[2].strip()))
+        above.append((level, title))
     close()
     return found

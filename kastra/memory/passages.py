@@ -192,11 +192,19 @@ class Passages:
             self._cache.move_to_end(base)
             while len(self._cache) > _KEPT:
                 self._cache.popitem(last=False)
-            query: Query = (rows.NEW, (base, model, cached.last))
             search = partial(_search, cached, self._index, vector, k)
+
+            def new() -> Query:
+                return rows.NEW, (base, model, cached.last)
+
             if self._threads.in_file:
-                return await self._threads.work(lambda read: search(read((query,))[0]))
-            return await asyncio.to_thread(search, (await self._threads.read(query))[0])
+                # What is new is known there only: a search that nobody waits for any more may still be taking rows in.
+                return await self._threads.work(lambda read: search(read((new(),))[0]))
+            found = (await self._threads.read(new()))[0]
+            near: list[tuple[int, float]] = []
+            with anyio.CancelScope(shield=True):
+                near += await asyncio.to_thread(search, found)
+            return near
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from kastra.sql.interface import Statement
 from . import rows
 from .backends import Index, IndexFactory, built_in
 from .interface import RecallSpec, ThreadKey
-from .threads import Query, Threads
+from .threads import Query, ReadAll, Threads
 
 _KEPT = 64
 """Threads and resources whose vectors are kept in memory."""
@@ -90,13 +90,19 @@ class Recall:
             query: Query = (_NEW.format(condition), (model, cached.last, *scope[1:]))
             # More than are wanted, since those that are sent anyway are left out.
             search = partial(_search, cached, self._index, vector, spec.top_k * 2 + 20)
+
+            def around(near: Sequence[int]) -> list[Query]:
+                return [(_AROUND, (spec.before, spec.after, number)) for number in near]
+
+            def look(read: ReadAll) -> tuple[list[int], list[Rows]]:
+                near = search(read((query,))[0])
+                return near, read(around(near))
+
             if self.threads.in_file:
-                near = await self.threads.work(lambda read: search(read((query,))[0]))
+                near, found = await self.threads.work(look)
             else:
                 near = await asyncio.to_thread(search, (await self.threads.read(query))[0])
-        if not near:
-            return []
-        found = await self.threads.read(*((_AROUND, (spec.before, spec.after, number)) for number in near))
+                found = await self.threads.read(*around(near))
         return _chosen(found, near, thread.uid, spec.top_k, newest)
 
     async def without(self, thread: ThreadKey, model: str, limit: int) -> list[tuple[str, str]]:

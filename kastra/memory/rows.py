@@ -30,11 +30,12 @@ VECTOR = (
     "ON CONFLICT(message, model) DO UPDATE SET vec = excluded.vec"
 )
 
-# Both in one statement: what it costs is mostly its preparation.
+# All in one statement: what it costs is mostly its preparation. The last row says where a thread ends but for its messages.
 LAST = (
     "SELECT * FROM (SELECT NULL, NULL, m.seq, m.body FROM messages m "
     "WHERE m.thread = (SELECT id FROM threads WHERE uid = ?) AND m.seq > ? ORDER BY m.seq DESC LIMIT ?) "
-    "UNION ALL SELECT scope, key, 0, value FROM kv WHERE scope IN (?, ?) AND (expires_at IS NULL OR expires_at > ?)"
+    "UNION ALL SELECT scope, key, 0, value FROM kv WHERE scope IN (?, ?) AND (expires_at IS NULL OR expires_at > ?) "
+    "UNION ALL SELECT '', '', last_seq, NULL FROM threads WHERE uid = ?"
 )
 _WIDTH = 16
 """Messages that one statement adds."""
@@ -120,6 +121,31 @@ def appended(thread: str, entries: Sequence[Entry], run: str, member: str, now: 
             values += (number, uid, plain["role"], text, data)
         found.append(Statement(_add(len(portion)), (run, member, now, thread, *values)))
     return found
+
+
+def bodies(added: Statement) -> list[bytes]:
+    """The messages that a statement of `appended` adds, as they are stored."""
+    return list(added.parameters[8::5])
+
+
+def following(added: Statement, tail: int) -> Statement:
+    """What adds the same messages as a statement of `appended`, to a thread that ends at number `tail`, for less.
+
+    For one that goes on after that, or has one of them already, or is gone, it fails with GuardFailed: numbers and uids are unique.
+    """
+    run, member, now, thread, *given = added.parameters
+    values: list[Any] = [thread, tail]
+    for number, uid, role, text, data in zip(*[iter(given)] * 5, strict=True):
+        values += (tail + number, uid, run, member, role, now, text, data)
+    count = len(given) // 5
+    return Statement(_next(count), values, count)
+
+
+@lru_cache(maxsize=_WIDTH)
+def _next(count: int) -> str:
+    row = "((SELECT id FROM threads WHERE uid = ?1 AND last_seq <= ?2), ?, ?, ?, ?, ?, ?, ?, ?)"
+    columns = "messages(thread, seq, uid, run, member, role, ts, text, body)"
+    return f"INSERT OR IGNORE INTO {columns} VALUES {', '.join([row] * count)}"
 
 
 @lru_cache(maxsize=_WIDTH)

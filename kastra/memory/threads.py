@@ -9,11 +9,10 @@ Never decides what an agent sees: that is `kastra.agent.memory`. Read next: `kas
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -26,6 +25,7 @@ from kastra.sql.interface import Durability, Operation, Overlay, Statement
 
 from . import rows
 from .interface import ThreadKey
+from .recent import Kept, Recent
 from .windows import Message
 
 T = TypeVar("T")
@@ -71,19 +71,6 @@ class _Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What a thread holds for an agent.
-
-    Args:
-        messages: the newest, oldest first, with their numbers.
-        values: of the thread and of the resource, by scope and key.
-    """
-
-    messages: list[tuple[int, dict[str, Any]]]
-    values: Mapping[tuple[str, str], Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Tally:
     """How many messages there are, and when the newest and the oldest were said (milliseconds; 0 for never)."""
 
@@ -116,6 +103,8 @@ class Threads:
         """Called with namespace and name of a thread to which something is added."""
         self.generation = 0
         """Rises when something is erased: caches of an earlier one are void."""
+        self.recent = Recent()
+        """What whoever last went on with a thread left there for the next one."""
 
     async def aclose(self) -> None:
         """Let the file go."""
@@ -177,16 +166,21 @@ class Threads:
     async def load(self, thread: ThreadKey, limit: int, after: int = 0) -> Kept:
         """The last `limit` messages after number `after`, and everything that is kept about the thread and its resource."""
         own, shared = rows.thread_scope(thread.uid), rows.scope_of(thread, "resource")
-        values = (thread.uid, after, limit, own, shared, self.now())
-        messages: list[tuple[int, dict[str, Any]]] = []
+        values = (thread.uid, after, limit, own, shared, self.now(), thread.uid)
+        messages: list[tuple[int, bytes]] = []
         kept: dict[tuple[str, str], Any] = {}
+        tail = -1
         for scope, key, seq, body in (await self.read((rows.LAST, values)))[0]:
             if scope is None:
-                messages.append((seq, orjson.loads(body)))
-            else:
+                messages.append((seq, body))
+            elif scope:
                 kept[scope, key] = orjson.loads(body)
-        messages.sort(key=itemgetter(0))
-        return Kept(messages, kept)
+            elif limit and not after:
+                tail = seq
+        messages.sort()
+        if tail >= 0 and messages:
+            tail = max(tail, messages[-1][0])
+        return Kept(messages, kept, tail, limit)
 
     async def page(self, uid: str, after: int, limit: int) -> list[dict[str, Any]]:
         """Messages after number `after`: `{seq, id, run, agent, time, message}`."""
@@ -247,14 +241,20 @@ class Threads:
     async def add(self, thread: ThreadKey, messages: Sequence[Message], source: str, agent: str = "") -> None:
         """Add messages that come from outside a Run; a second time from the same `source` nothing happens."""
         entries = [rows.Entry(rows.message_uid(source, "", n), message) for n, message in enumerate(messages)]
-        await self.commit(rows.appended(thread.uid, entries, source, agent, self.now()))
+        try:
+            await self.commit(rows.appended(thread.uid, entries, source, agent, self.now()))
+        finally:
+            self.recent.void(thread.uid)
         self.touched(thread)
 
     async def clone(self, source: str, target: str) -> None:
         """Copy everything of a thread into another, which has a row and no message yet; else nothing happens."""
         if (await self.tally(target)).messages:
             return
-        await self.commit([Statement(sql, (source, target)) for sql in rows.CLONE])
+        try:
+            await self.commit([Statement(sql, (source, target)) for sql in rows.CLONE])
+        finally:
+            self.recent.void(target)
 
     # --- erasing ---------------------------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class Threads:
         """Erase a thread with all that hangs on it; the memory of its resource goes with the resource's last thread."""
         number = await self._number(thread.uid)
         self._looked.pop(thread.uid, None)
-        self.generation += 1
+        self._erasing(thread.uid)
         if number is not None:
             await self._store.query(_OVERWRITE)
             await self._forget(number, _NEVER)
@@ -281,20 +281,25 @@ class Threads:
             ((left,),) = (await self.read((rows.OF_RESOURCE, (thread.namespace, thread.resource))))[0]
             if not left:
                 await self.commit([Statement(rows.DROP_VALUES, (rows.scope_of(thread, "resource"),))])
-        self.generation += 1
+        self._erasing(thread.uid)
 
     async def expire(self, thread: ThreadKey, before: int) -> None:
         """Erase a thread's messages that were said before a time (milliseconds), and what was summed up of them."""
         number = await self._number(thread.uid)
         if number is None:
             return
-        self.generation += 1
+        self._erasing(thread.uid)
         await self._store.query(_OVERWRITE)
         await self.commit([Statement(rows.MARK, (number,))])
         await self._forget(number, before)
         drop = Statement(rows.DROP_VALUE, (rows.thread_scope(thread.uid), "summary"))
         await self.commit([drop, Statement(rows.PURGE)])
+        self._erasing(thread.uid)
+
+    def _erasing(self, uid: str) -> None:
+        """Before and after: nothing that was read meanwhile is kept."""
         self.generation += 1
+        self.recent.void(uid)
 
     async def _number(self, uid: str) -> int | None:
         (found,) = await self.read((rows.ID, (uid,)))

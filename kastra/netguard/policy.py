@@ -13,7 +13,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Self
 
 from kastra.netguard.errors import Refused
@@ -188,6 +188,7 @@ class Target:
         return self.origin + self.path
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, url: str) -> Self:
         """Take a URL apart.
 

@@ -28,7 +28,10 @@ def main() -> None:
     request = orjson.loads(sys.stdin.buffer.read())
     # What can be imported in the server can be imported here, in the same order, but nothing of where the process starts.
     sys.path += [place for place in request["path"] if place not in sys.path]
-    data = orjson.dumps(_answer(request))
+    try:
+        data = orjson.dumps(_answer(request))
+    except orjson.JSONEncodeError as error:
+        data = orjson.dumps({"unusable": f"{request['name']} returned what is no JSON value: {error}"})
     sys.stdout.flush()
     while data:
         data = data[os.write(outcome, data) :]

@@ -43,6 +43,23 @@ spec:
   history: {ttlAfterFinished: 1ms}
   steps: [{id: go, set: {done: true}}]
 """
+PARENT = """\
+apiVersion: mastra.ai/v1
+kind: Workflow
+metadata: {name: forgetful}
+spec:
+  history: {successfulRunsLimit: 0}
+  steps: [{id: go, set: {done: true}}]
+---
+apiVersion: mastra.ai/v1
+kind: Workflow
+metadata: {name: parent}
+spec:
+  steps:
+  - {id: a, workflow: fleeting}
+  - {id: b, workflow: forgetful}
+  - {id: wait, waitForEvent: {type: never}}
+"""
 
 
 @pytest.fixture
@@ -125,3 +142,20 @@ async def test_a_run_without_prices_shows_no_cost(k: kastra.Kastra) -> None:
     result = await k.run("agent/echo", "hello")
     assert "costUSD" not in result.usage
     assert result.usage["calls"] == 1
+
+
+async def test_what_a_run_called_stays_until_that_run_has_ended(k: kastra.Kastra, tmp_path: Path) -> None:
+    (tmp_path / "parent.yaml").write_text(PARENT)
+    assert (await k.apply(tmp_path / "parent.yaml")).ok
+    parent = await create_run(k.client, "workflow/parent", name="parent")
+    with anyio.fail_after(10):
+        await wait_until(k.client, parent.ref, lambda run: run.status.get("phase") == "Waiting")
+        while len(runs := (await k.client.list("runs", "default")).items) < 3:
+            await anyio.sleep(0.02)
+        for child in (run for run in runs if run.name != "parent"):
+            await wait_until(k.client, child.ref, lambda run: run.is_condition_true("Complete"))
+        # Long enough for another Run, which nobody called, to come and go.
+        await create_run(k.client, "workflow/fleeting", name="gone")
+        while any(run.name == "gone" for run in (await k.client.list("runs", "default")).items):
+            await anyio.sleep(0.02)
+    assert len((await k.client.list("runs", "default")).items) == 3

@@ -275,6 +275,12 @@ async def test_what_makes_no_sense_is_refused_with_what_would(env: ControlPlane)
     assert (await read(env))["entries"] == status["entries"] == 0
 
 
+async def test_a_model_that_may_ask_several_bases_is_told_to_say_which(env: ControlPlane) -> None:
+    tools = [{"builtin": {"name": "knowledge", "bases": ["shop", "other"]}}]
+    await env.apply(base(), base("other"), agent(("knowledge_read", {"document": "kb/zh.md"}), tools=tools))
+    assert (await results(env))[0]["error"]["title"] == "base: say which: shop, other"
+
+
 async def test_an_embedder_that_fails_is_a_condition_and_is_asked_again(env: ControlPlane) -> None:
     async with site() as provider:
         spec = {"type": "openai-compatible", "baseURL": f"{provider.url}/v1", "allowPrivate": True}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kastra.api.errors import BadRequest
+from kastra.api.errors import BadRequest, NotFound
 from kastra.app.running import create_run
 from kastra.config import Settings
 from kastra.testing import ApplyFailed, ControlPlane
@@ -80,14 +80,17 @@ async def test_a_request_chooses_whether_its_first_turn_calls_tools(env: Control
         ({"toolChoice": {"tool": ""}}, "toolChoice: must be"),
         ({"toolChoice": ["auto"]}, "toolChoice: must be"),
         ({"toolChoice": {"tool": "x", "y": 1}}, "toolChoice: must be"),
+        ({"modelSettings": 7}, "modelSettings: must be an object"),
     ],
-    ids=["none", "boolean", "many", "word", "nameless", "list", "more"],
+    ids=["none", "boolean", "many", "word", "nameless", "list", "more", "settings"],
 )
 async def test_options_without_meaning_are_refused(env: ControlPlane, body: dict[str, Any], says: str) -> None:
     await apply(env, agent("a", [{"reply": "hi"}]))
     with pytest.raises(BadRequest) as refused:
-        await ask(env, **body)
+        await ask(env, **body, memory={"thread": "t"})
     assert says in refused.value.message
+    with pytest.raises(NotFound):
+        await env.get("Thread", "t")
 
 
 async def test_they_go_with_agents_only(env: ControlPlane) -> None:

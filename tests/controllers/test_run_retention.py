@@ -92,6 +92,16 @@ async def test_the_journal_of_a_deleted_run_goes_but_not_what_others_share_with_
         assert [record async for record in k.client.connect(ObjectRef("runs.mastra.ai", "third", "default"), "history")]
 
 
+async def test_a_run_that_begins_after_the_last_of_its_workflow_is_gone_has_the_workflow_again(store: Store) -> None:
+    async with store.open() as k:
+        assert (report := await k.apply(store.folder / "w.yaml")).ok, report.problems
+        await k.run("workflow/repeat", {"text": "a"}, name="first")
+        await delete(k, "first")
+        await store.until((0, 0, 0))
+        await k.run("workflow/repeat", {"text": "b"}, name="second")
+        assert store.rows()[2] == 1
+
+
 async def test_what_was_deleted_while_nothing_was_executed_goes_at_the_next_start(store: Store) -> None:
     async with store.open() as k:
         assert (report := await k.apply(store.folder / "w.yaml")).ok, report.problems

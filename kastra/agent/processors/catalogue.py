@@ -42,7 +42,7 @@ def _rules(config: Mapping[str, Any]) -> Scan:
         raise Wrong("", "needs rules, or presets: pii, secrets, urls")
     found: list[Rule] = []
     for index, name in enumerate(presets):
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise Wrong(f".presets[{index}]", f"must be one of {', '.join(PRESETS)}")
         found += PRESETS[name]
     for index, one in enumerate(given):
@@ -60,7 +60,7 @@ def _rules(config: Mapping[str, Any]) -> Scan:
 def _pii(config: Mapping[str, Any]) -> Scan:
     known = [each.name for each in PII]
     types = config.get("types") or known
-    if not isinstance(types, list) or not set(types) <= set(known):
+    if not isinstance(types, list) or not all(each in known for each in types):
         raise Wrong(".types", f"must be a list of {', '.join(known)}")
     return scanning([each for each in PII if each.name in types])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .interface import Tripwire
-from .settings import Wrong, amount, one_of, only, text, whole
+from .settings import Wrong, amount, below, one_of, only, text, whole
 
 LIMITS = ("maxTotalTokens", "maxInputTokens", "maxOutputTokens", "maxCost")
 _MESSAGE = "{limitType} would be exceeded ({usage} of {limit})"
@@ -74,11 +74,12 @@ def cost_limit(config: Mapping[str, Any]) -> CostLimit:
     if not isinstance(limits, Mapping) or not any(limits.get(name) is not None for name in LIMITS):
         raise Wrong(".limits", f"needs at least one of {', '.join(LIMITS)}")
     only(limits, LIMITS, ".limits")
-    found = {
-        name: amount(value, f".limits.{name}") if name == "maxCost" else float(whole(limits, name))
-        for name, value in limits.items()
-        if value is not None
-    }
+    with below(".limits"):
+        found = {
+            name: amount(value, f".{name}") if name == "maxCost" else float(whole(limits, name))
+            for name, value in limits.items()
+            if value is not None
+        }
     if config.get("scope", "run") != "run":
         raise Wrong(".scope", "must be run: what one answer uses; budgets of Runs count more")
     blocks = one_of(config, "strategy", ("block", "warn"), "block") == "block"

@@ -13,7 +13,7 @@ from typing import Any
 from kastra.model.interface import Message, ModelRequest
 
 from .interface import Found
-from .settings import Wrong, amount, flag, model_choice, needed_model, one_of, only, share, text, texts, whole
+from .settings import Wrong, amount, below, flag, model_choice, needed_model, one_of, only, share, text, texts, whole
 
 _SHOWN = 16_000
 """Characters that a judging model is shown of a text: its beginning and its end."""
@@ -224,7 +224,7 @@ def _answer(answer: Any, name: str, question: Mapping[str, Any]) -> Any:
 
 
 def _condition(given: Any, questions: Mapping[str, Any], path: str) -> tuple[str, Callable[[Any], bool]]:
-    if not isinstance(given, Mapping) or given.get("question") not in questions:
+    if not isinstance(given, Mapping) or given.get("question") not in list(questions):
         raise Wrong(f"{path}.question", f"must be one of {', '.join(map(str, questions))}")
     name = given["question"]
     kinds = _CONDITIONS[questions[name]["type"]]
@@ -239,7 +239,8 @@ def _condition(given: Any, questions: Mapping[str, Any], path: str) -> tuple[str
         wanted = frozenset(str(each) for each in chosen)
         return name, lambda answer: answer in wanted
     if kinds == ("probability",):
-        least = share(limits, "probability")
+        with below(path):
+            least = share(limits, "probability")
         return name, lambda answer: answer >= least
     if {"scoreBelow", "scoreAbove"} & set(limits) and {"scoreAtLeast", "scoreAtMost"} & set(limits):
         raise Wrong(path, "takes either scoreBelow and scoreAbove, or scoreAtLeast and scoreAtMost")

@@ -17,7 +17,7 @@ from typing import Any
 
 from kastra.model.interface import Message, ToolDefinition
 
-from .settings import Wrong, flag, only, share, texts, whole
+from .settings import Wrong, below, flag, only, share, texts, whole
 
 SEARCH, LOAD = "search_tools", "load_tool"
 SEARCH_SCHEMA: Mapping[str, Any] = {
@@ -104,10 +104,8 @@ def searching(config: Mapping[str, Any]) -> Searching:
     if not isinstance(search, Mapping):
         raise Wrong(".search", "must be {topK, minScore, autoLoad}")
     only(search, ("topK", "minScore", "autoLoad"), ".search")
-    try:
+    with below(".search"):
         most, least, loads = whole(search, "topK", 5), share(search, "minScore", 0.0) or 0.0, flag(search, "autoLoad")
-    except Wrong as error:
-        raise Wrong(f".search{error.path}", error.what) from None
     return Searching(most, least, loads, frozenset(texts(config, "always", ())))
 
 

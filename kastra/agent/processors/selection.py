@@ -15,7 +15,7 @@ from kastra.engine.step import StepContext, StepError
 from kastra.model.chain import ModelEntry
 from kastra.model.interface import Message, ModelRequest
 
-from .settings import Wrong, model_choice, needed_model, one_of, only, share, text
+from .settings import Wrong, below, model_choice, needed_model, one_of, only, share, text
 
 _SHOWN = 16_000
 _FATAL = frozenset({"cancelled", "budget", "in_doubt"})
@@ -64,7 +64,9 @@ def selecting(config: Mapping[str, Any]) -> Selecting:
         choice = model_choice(given, path=path)
         if choice is None:
             raise Wrong(f"{path}.model", "is required")
-        name = text(given, "name") or "/".join(part for part in (choice["provider"], choice.get("name")) if part)
+        with below(path):
+            named = text(given, "name")
+        name = named or "/".join(part for part in (choice["provider"], choice.get("name")) if part)
         if name in {each.name for each in found}:
             raise Wrong(f"{path}.name", f"{name} is there already; give each a name of its own")
         found.append(Candidate(name, choice, given["criteria"]))

@@ -4,7 +4,8 @@ Read next: `kastra.agent.processors.catalogue`, whose ids are declared with them
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -20,6 +21,15 @@ class Wrong(ValueError):
         super().__init__(path, what)
         self.path = path
         self.what = what
+
+
+@contextmanager
+def below(path: str) -> Iterator[None]:
+    """What is wrong with a setting that is read within is said to be below `path`, such as `.limits`."""
+    try:
+        yield
+    except Wrong as error:
+        raise Wrong(f"{path}{error.path}", error.what) from None
 
 
 def whole(config: Mapping[str, Any], name: str, usual: int | None = None, *, least: int = 1) -> int:

@@ -72,6 +72,8 @@ def one_base(kit: Kit, named: str) -> str:
         # An agent may know one of another namespace, which it is shown without.
         if named in (base, base.rpartition("/")[2]):
             return base
+    if not named:
+        raise unfit(f"base: say which: {', '.join(base.rpartition('/')[2] for base in bases)}")
     raise forbidden(f"base: {named[:100]!r} is none of {', '.join(base.rpartition('/')[2] for base in bases)}")
 
 

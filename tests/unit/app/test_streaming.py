@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 import kastra
+from kastra.api.errors import NotFound
+from kastra.api.meta import ObjectRef
 from kastra.app.running import RunResult
 from kastra.app.streaming import Chunks, last_chunk
 
@@ -147,3 +149,25 @@ def test_a_tool_that_failed_is_told_as_such_and_an_approval_by_name() -> None:
 def test_a_cancelled_run_ends_with_an_error() -> None:
     ended = last_chunk(RunResult("r", "default", "u", "Cancelled", None, None, {}))
     assert (ended["type"], ended["error"]) == ("error", {"title": "cancelled"})
+
+
+async def test_a_run_that_is_refused_before_it_begins_ends_its_stream_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "manifests.yaml").write_text(MANIFESTS)
+    async with kastra.open(":memory:") as k:
+        await k.apply(tmp_path / "manifests.yaml")
+        await k.run("agent/helper", "hello", spec={"threadRef": {"name": "theirs"}})
+        found = [chunk async for chunk in k.stream("agent/broken", "x", spec={"threadRef": {"name": "theirs"}})]
+        assert [chunk["type"] for chunk in found] == ["start", "error"]
+        assert "thread theirs is one of agent helper" in str(found[-1]["error"]["title"]).replace("default/", "")
+        assert [event async for event in k.events(found[0]["run"])] == []
+
+
+async def test_a_run_that_is_deleted_before_it_begins_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "manifests.yaml").write_text(MANIFESTS)
+    async with kastra.open(":memory:", execute=False) as k:
+        await k.apply(tmp_path / "manifests.yaml")
+        stream = k.stream("agent/helper", "x")
+        start = await anext(stream)
+        await k.client.delete(ObjectRef("runs", start["run"], start["namespace"]))
+        with pytest.raises(NotFound):
+            await anext(stream)

@@ -212,3 +212,10 @@ def test_what_only_two_objects_together_show_is_reported_with_its_place(empty: K
     )
     assert "   9 |       isbn: 7\n     |             ^" in applied.stderr
     assert "SchemaMismatch" in applied.stdout
+
+
+def test_the_place_of_what_two_objects_show_is_that_of_the_form_that_was_written(empty: Kastra) -> None:
+    longer = MISMATCHED.replace("    with:\n      isbn: 7", "    input:\n      with: {isbn: 7}")
+    (empty.folder / "order.yaml").write_text(longer)
+    applied = empty("apply", "-f", "order.yaml")
+    assert "order.yaml:9:14 warning spec.steps[0].input.with.isbn: Invalid value: Tool price" in applied.stderr

@@ -21,6 +21,11 @@ metadata: {name: forgets}
 spec: {memory: false, model: {provider: scripted, parameters: {rules: [{reply: x}]}}}
 ---
 apiVersion: mastra.ai/v1
+kind: Workflow
+metadata: {name: flow}
+spec: {steps: [{id: a, agent: plain}]}
+---
+apiVersion: mastra.ai/v1
 kind: Agent
 metadata: {name: plain}
 spec:
@@ -86,3 +91,25 @@ def test_an_agent_whose_memory_is_off_takes_no_thread(project: Kastra) -> None:
     assert talk.code != 0
     assert "its memory is switched off" in talk.stderr
     assert chat(project, "forgets", "one").stdout == "x\n"
+
+
+def test_a_name_that_no_thread_can_have_is_refused_before_anything_is_asked(project: Kastra) -> None:
+    talk = chat(project, "plain", "one", options=("--thread", "Bad Name"))
+    assert (talk.code, talk.stdout) == (1, "")
+    assert "thread 'Bad Name': a lowercase RFC 1123 subdomain" in talk.stderr
+    talk = chat(project, "plain", "/thread Bad Name", "/thread good", "one")
+    assert talk.stdout == "one\n"
+    assert talk.stderr.startswith("thread 'Bad Name': a lowercase")
+
+
+def test_a_thread_of_another_agent_ends_the_question_with_the_reason_and_the_chat_goes_on(project: Kastra) -> None:
+    chat(project, "plain", "one", options=("--thread", "of-plain"))
+    talk = chat(project, "keeper", "two", "/thread own", "three", options=("--thread", "of-plain"))
+    assert "thread default/of-plain is one of agent plain, not of keeper" in talk.stderr
+    assert talk.stdout == "three\n"
+
+
+def test_a_thread_is_not_silently_left_out_where_nothing_goes_on_with_it(project: Kastra) -> None:
+    refused = project("run", "workflow/flow", "--thread", "t", "--input", "x")
+    assert refused.code == 1
+    assert "workflow/flow goes on with no thread; an Agent or a Network does" in refused.stderr

@@ -60,6 +60,25 @@ async def test_a_listener_that_fails_is_told_again_and_holds_up_nobody(e: Engine
     assert (told.count("e1"), told.count("e2")) == (3, 1)
 
 
+async def test_a_listener_that_fails_keeps_no_event_from_the_other_ones(e: Engine) -> None:
+    told: list[str] = []
+
+    async def fails(namespace: str, one: CloudEvent) -> None:
+        if one.id == "e1":
+            raise RuntimeError("never")
+
+    async def listen(namespace: str, one: CloudEvent) -> None:
+        if one.id not in told:
+            told.append(one.id)
+
+    e.pool.mailroom.listen(fails)
+    e.pool.mailroom.listen(listen)
+    await e.pool.mailroom.deliver("shop", event(1))
+    await e.pool.mailroom.deliver("shop", event(2))
+    await heard(e, told, 2)
+    assert told == ["e1", "e2"]
+
+
 async def test_what_no_listener_had_is_handed_over_by_the_next_process(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -279,3 +279,33 @@ async def test_nothing_is_lost_while_the_store_can_not_be_written(
     # The first was sent and could not be noted: at least once, in order.
     assert receiver.got[-2:] == ["a", "b"]
     assert (await outbox.report("s1")).pending == 0
+
+
+async def test_sources_whose_event_is_never_taken_do_not_keep_the_others_from_being_tried(
+    e: Engine, outbox: Outbox, receiver: Receiver
+) -> None:
+    def refuse_some(one: CloudEvent) -> None:
+        if one.source.startswith("/runs/bad"):
+            raise NotTaken("BadAnswer", "the sink answers with 500")
+
+    receiver.judge = refuse_some
+    # As many as are sent at the same time, and they came first.
+    await post(e, outbox, event("x", "/runs/bad1"), event("y", "/runs/bad2"), event("z", "/runs/good"))
+    outbox.open(SINK)
+    await passes(e, 3)
+    assert receiver.got == ["z"]
+
+
+async def test_a_sink_that_takes_nothing_is_not_asked_for_every_source_in_each_round(
+    e: Engine, outbox: Outbox, receiver: Receiver
+) -> None:
+    def refuse(_: CloudEvent) -> None:
+        raise NotTaken("BadAnswer", "the sink answers with 500")
+
+    receiver.judge = refuse
+    begin = e.clock.monotonic()
+    await post(e, outbox, *(event(f"{number}", f"/runs/{number}") for number in range(10)))
+    outbox.open(SINK)
+    await passes(e, 3.5)
+    # As many as are sent at the same time, after 0, 1 and 3 seconds.
+    assert [round(at - begin) for at, _ in receiver.tried] == [0, 0, 1, 1, 3, 3]

@@ -400,7 +400,7 @@ async def test_a_workflow_step_is_a_run_of_its_own_found_again_after_a_crash(tmp
         "target": {"kind": "Workflow", "name": "other", "namespace": "default"},
         "input": {"q": 1},
     }
-    assert (children.created, progress.output) == (2, {"ok": True})
+    assert (children.created, progress.output) == (1, {"ok": True})
     assert (progress.usage.input_tokens, progress.usage.cost_usd) == (5, 0.5)
 
 

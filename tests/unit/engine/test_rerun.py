@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from kastra.engine.journal import Append
 from kastra.engine.progress import Phase, Progress
 from kastra.engine.rerun import Rerun
 from kastra.engine.step import Effect, StepError
+from kastra.sql.interface import Statement
 from tests.unit.engine.harness import Engine, engine, single, tool
 
 NEVER = {"limit": 0}
@@ -181,6 +183,19 @@ async def test_a_run_that_goes_on_or_never_was_cannot_be_repeated() -> None:
             progress = await again(e, old, spec, from_step="nap")
             assert progress.error is not None
             assert message in progress.error["title"]
+
+
+async def test_a_run_whose_journal_is_being_forgotten_cannot_be_repeated() -> None:
+    spec = {"steps": [tool("a"), tool("b")]}
+    async with engine() as e:
+        await e.run(spec, uid="old")
+        first = Statement("DELETE FROM journal WHERE seq = 1")
+        await e.writer.submit((Append("process", [first]),))
+        e.tools.calls.clear()
+        progress = await again(e, "old", spec, from_step="b")
+        assert progress.error is not None
+        assert "has no journal (any more)" in progress.error["title"]
+        assert e.tools.calls == []
 
 
 async def test_a_repetition_survives_its_process(tmp_path: Path) -> None:

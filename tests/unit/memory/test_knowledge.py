@@ -1,8 +1,10 @@
 """Documents are cut where they can be, entries pass filters over their metadata, and passages are found while others come and go."""
 
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import anyio
 import pytest
 
 from kastra.memory.chunking import Chunking, passages
@@ -35,6 +37,18 @@ def test_a_section_of_markdown_begins_with_the_headings_above_it() -> None:
         "A > D\ntwo\n#hashtag",
     ]
     assert passages(text, Chunking()) == [text.strip()]
+
+
+def test_long_headings_leave_room_for_the_text_in_small_passages() -> None:
+    text = f"# {'h' * 190}\n" + "word " * 300
+    found = passages(text, Chunking(200, 100), markdown=True)
+    assert all(passage.startswith("h") and "word" in passage and len(passage) <= 200 for passage in found)
+
+
+def test_a_line_of_many_hashes_is_no_heading_and_takes_no_longer_than_any_other() -> None:
+    line = f"# {'#' * 390}x"
+    assert passages(f"{line}\n" * 2000, Chunking(), markdown=True)[0].startswith(line)
+    assert passages("## Title ##\ntext", Chunking(), markdown=True) == ["Title\ntext"]
 
 
 # --- filters ---------------------------------------------------------------------------------------------------------
@@ -122,6 +136,31 @@ async def test_the_nearest_passages_are_found_while_documents_come_change_and_go
     assert [passage.text for passage in await kept.near("b", "m", [0.0, 1.0], 1)] == ["changed"]
     assert await kept.near("b", "other", [1.0, 0.0], 2) == []
     assert await kept.near("b", "m", [1.0, 0.0, 0.0], 2) == []
+
+
+async def test_a_search_that_nobody_waits_for_any_more_takes_nothing_in_twice(threads: Threads) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, length: int) -> None:
+            self._numbers: list[int] = []
+
+        def add(self, ids: Sequence[int], vectors: Any) -> None:
+            began.set()
+            assert go_on.wait(30)
+            self._numbers += ids
+
+        def search(self, vector: Any, k: int) -> list[tuple[int, float]]:
+            return [(number, 1.0) for number in self._numbers][:k]
+
+    kept = Passages(threads, Slow)
+    await put(kept, "d", "text", [1.0, 0.0])
+    async with anyio.create_task_group() as group:
+        group.start_soon(kept.near, "b", "m", [1.0, 0.0], 5)
+        assert await anyio.to_thread.run_sync(began.wait, 30)
+        group.cancel_scope.cancel()
+        go_on.set()
+    assert [passage.document for passage in await kept.near("b", "m", [1.0, 0.0], 5)] == ["d"]
 
 
 async def test_bases_do_not_see_each_other_and_one_is_erased_alone(kept: Passages) -> None:

@@ -180,6 +180,16 @@ async def test_a_function_that_can_not_be_had_is_an_error_of_the_manifest(
         await body_of("subject", spec, services)
 
 
+async def test_a_number_that_json_does_not_hold_fails_the_call_with_the_reason(services: ToolServices) -> None:
+    spec = {"python": {"inline": "def f() -> int:\n    return 10**40\n"}, "isolation": {"type": "process"}}
+    tool = await body_of("subject", spec, services)
+    with pytest.raises(
+        ToolError, match="subject returned what is no JSON value: Integer exceeds 64-bit range"
+    ) as failed:
+        await tool.call({}, CONTEXT)
+    assert not failed.value.retryable
+
+
 async def test_a_saved_change_is_what_the_next_call_runs(services: ToolServices, tmp_path: Path) -> None:
     spec = {"python": {"entrypoint": "isolated_more:f"}, "isolation": {"type": "process"}}
     path = tmp_path / "isolated_more.py"
