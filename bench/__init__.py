@@ -59,3 +59,14 @@ def percentile(values: list[float], share: float) -> float:
     """The value that `share` (0 to 1) of the values don't exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def memory(name: str = "VmHWM") -> float:
+    """Megabytes of this process, by the kernel's name for them: the most there were, unless another is asked for.
+
+    `ru_maxrss` would say as well how large the process was that started this one.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError(name)

@@ -8,7 +8,6 @@ Part of `python -m bench engine`; each in a process of its own.
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from kastra.config import Settings
 from kastra.engine.orders import RunOrder
 from kastra.engine.step import Effect, StepContext
 
-from . import Row
+from . import Row, memory
 from .engine import TOOL, Bench, closure, engine
 
 ITEMS = 10_000
@@ -104,7 +103,7 @@ async def loop(folder: Path, driver: str) -> dict[str, float]:
         "rate": 2 * ITERATIONS / ran,
         "cpu": cpu / (2 * ITERATIONS) * 1e3,
         "recovery": taken * 1e3,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory": memory(),
     }
 
 

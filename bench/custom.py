@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import Row
+from . import Row, memory
 
 NAME = "custom"
 
@@ -137,14 +137,6 @@ async def reconcile(project: Path, objects: int) -> dict[str, float]:
 async def not_ready(k: Any) -> int:
     """How many objects aren't."""
     return sum(not obj.is_condition_true("Ready") for obj in (await k.client.list("gauges")).items)
-
-
-def memory(name: str) -> float:
-    """Megabytes of this process, by the kernel's name for them."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) / 1024
-    raise LookupError(name)
 
 
 def measure(objects: int, *, reconciler: bool) -> dict[str, float]:

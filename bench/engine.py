@@ -9,7 +9,6 @@ disk. No API server and no controllers, but for the forEach of 10,000. Each figu
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from kastra.sql.driver import installed
 from kastra.sql.interface import Operation
 from kastra.sql.writer import Writer
 
-from . import Row, percentile
+from . import Row, memory, percentile
 
 NAME = "engine"
 
@@ -142,7 +141,7 @@ async def many(folder: Path, driver: str) -> dict[str, float]:
     return {
         "rate": RUNS * STEPS / percentile([wall for wall, _ in results], 0.5),
         "cpu": percentile([cpu for _, cpu in results], 0.5) / (RUNS * STEPS) * 1e3,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory": memory(),
     }
 
 

@@ -12,7 +12,6 @@ from a process of its own, and CPU is that of the whole process. Needs the packa
 import asyncio
 import json
 import operator
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from typing import Annotated, Any, TypedDict
 from kastra.sql.driver import installed
 from kastra.sql.interface import Durability, Statement
 
-from . import Row, engine, percentile
+from . import Row, engine, memory, percentile
 
 NAME = "langgraph"
 
@@ -149,8 +148,8 @@ async def many(folder: Path, saver: str) -> dict[str, float]:
         graph = sequence(counted.saver)
         await at_once(graph, {"text": ""}, [f"warm{number}" for number in range(20)])
         done, wall, cpu = await at_once(graph, {"text": ""}, [f"t{number}" for number in range(RUNS)])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"done": done, "rate": done * STEPS / wall, "cpu": cpu / max(1, done * STEPS) * 1e3, "memory": memory}
+    used = memory()
+    return {"done": done, "rate": done * STEPS / wall, "cpu": cpu / max(1, done * STEPS) * 1e3, "memory": used}
 
 
 async def alone(folder: Path, saver: str) -> dict[str, float]:
