@@ -17,15 +17,14 @@ Knows nothing of HTTP, filters and objects. Source: the transactional outbox; de
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 
 from kastra.api.cloudevents import CloudEvent, parse_event
 from kastra.api.errors import StatusError
+from kastra.background import Background
 from kastra.clock import Clock, milliseconds
 from kastra.failpoint import failpoint
 from kastra.sql.errors import SqlError
@@ -148,7 +147,7 @@ class _Lane:
     report: Report = field(default_factory=Report)
 
 
-class Outbox:
+class Outbox(Background):
     """The queues of all sinks of one store. An async context manager, within which it delivers.
 
     Args:
@@ -161,6 +160,7 @@ class Outbox:
     def __init__(
         self, writer: Submit, query: Query, clock: Clock, send: Send, told: Callable[[str, str], None] | None = None
     ) -> None:
+        super().__init__()
         self._writer = writer
         self._query = query
         self._clock = clock
@@ -169,19 +169,6 @@ class Outbox:
         self._lanes: dict[str, _Lane] = {}
         self._given_up: dict[str, deque[str]] = {}
         self._sizes: dict[str, int] = {}
-        self._tasks = anyio.create_task_group()
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._tasks)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._tasks.cancel_scope.cancel()
-        # Without the caller's failure, which the group would wrap.
-        await self._stack.__aexit__(None, None, None)
 
     # --- queues ------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ Never touches a Run whose object is there, however old. Read next: `kastra.engin
 
 import logging
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self, cast
 
 import anyio
@@ -17,6 +16,7 @@ import anyio.lowlevel
 import orjson
 
 from kastra.api.errors import StatusError
+from kastra.background import Background
 from kastra.clock import Clock
 from kastra.sql.errors import SqlError
 from kastra.sql.interface import Statement
@@ -47,7 +47,7 @@ _DROP_RUNS = f"DELETE FROM runs WHERE id IN {_THESE}"
 _log = logging.getLogger("kastra.engine")
 
 
-class Retention:
+class Retention(Background):
     """Forgets what deleted Runs left, from `async with` on until its end.
 
     Args:
@@ -57,24 +57,17 @@ class Retention:
     """
 
     def __init__(self, writer: Submit, query: Query, clock: Clock) -> None:
+        super().__init__()
         self._writer = writer
         self._query = query
         self._clock = clock
-        self._tasks = anyio.create_task_group()
         self._deleted = anyio.Event()
         self._deleted.set()
 
     async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
+        await super().__aenter__()
         self._tasks.start_soon(self._run, name="retention of runs")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._tasks.cancel_scope.cancel()
-        # Without the caller's failure, which the group would wrap.
-        await self._tasks.__aexit__(None, None, None)
 
     def look(self) -> None:
         """A Run's object was deleted."""

@@ -5,13 +5,10 @@ connection; the old one ends with its last call. Everything ends with the proces
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import anyio
-
+from kastra.background import Background
 from kastra.clock import Clock
 from kastra.netguard import Guard
 from kastra.tool.interface import SecretReader
@@ -25,7 +22,7 @@ NEWS = "mcp"
 """Topic of the bus that tells of servers with news, each event a namespace and a name."""
 
 
-class Connections:
+class Connections(Background):
     """The connections of a process. An async context manager.
 
     Args:
@@ -44,6 +41,7 @@ class Connections:
         folder: Path | None = None,
         told: Callable[[str, str], None] | None = None,
     ) -> None:
+        super().__init__()
         self._guard = guard
         self._clock = clock
         self._secrets = secrets
@@ -51,19 +49,6 @@ class Connections:
         self._told = told
         self._open: dict[tuple[str, str], dict[str, Connection]] = {}
         self._changed: set[tuple[str, str]] = set()
-        self._tasks = anyio.create_task_group()
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._tasks)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._tasks.cancel_scope.cancel()
-        # Without the caller's failure, which the group would wrap.
-        await self._stack.__aexit__(None, None, None)
 
     def of(self, config: ServerConfig) -> Connection:
         """The connection to a server; it need not be open yet."""
