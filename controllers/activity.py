@@ -7,7 +7,7 @@ the Runs get theirs. For Workflows it also deletes finished Runs beyond `spec.hi
 Source: status.active and the history limits of Kubernetes' CronJob. Read next: `controllers/run.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,7 @@ EVERY = 1.0
 """Seconds between two writes to one object."""
 
 RATE, BURST = 100.0, 300
-"""Writes per second to all objects of a kind, and how many may come at once after a pause."""
+"""How many objects of a kind are looked at per second because of Runs, and how many at once after a pause."""
 
 MOST_NAMED = 100
 """Unfinished Runs that a Workflow's status names."""
@@ -48,11 +48,12 @@ class Activity:
         self._latest: dict[Request, tuple[str, str, str]] = {}
         self._written: dict[Request, float] = {}
         self._due: dict[Request, float] = {}
-        self._booked: set[Request] = set()
-        self._writes = TokenBucket(RATE, BURST, manager.clock)
+        self._looks = TokenBucket(RATE, BURST, manager.clock)
+        self.put_off: Callable[[Request, float], None] = lambda request, wait: None
+        """Has an object looked at in so many seconds."""
 
     def concerned(self, run: Object) -> list[Request]:
-        """The target of a Run, if it is of this kind. Notes the Run that was created last."""
+        """The target of a Run, if it is of this kind and to be looked at now. Notes the Run that was created last."""
         request = _target(run, self._kind)
         if request is None:
             return []
@@ -60,7 +61,15 @@ class Activity:
         if this > self._latest.get(request, ("", "", "")):
             self._latest[request] = this
         # One that is looked at in a moment anyway needn't be now.
-        return [] if request in self._due else [request]
+        if request in self._due:
+            return []
+        now = self._clock.monotonic()
+        wait = max(self._looks.reserve(), self._written.get(request, now - EVERY) + EVERY - now)
+        self._due[request] = now + max(0.0, wait)
+        if wait <= 0:
+            return [request]
+        self.put_off(request, wait)
+        return []
 
     async def reconcile(self, request: Request) -> Result:
         """One pass over one object."""
@@ -68,22 +77,14 @@ class Activity:
         if target is None:
             for known in (self._latest, self._written, self._due):
                 known.pop(request, None)
-            self._booked.discard(request)
             return Result()
         now = self._clock.monotonic()
-        due = self._due.get(request)
-        if due is None:
-            due = self._written.get(request, now - EVERY) + EVERY
+        due = self._due.get(request, now)
         if due > now:
-            return self._later(request, due - now)
-        key = _key(self._kind, request)
-        unfinished = self._runs.by_index(_UNFINISHED, key)
-        patch = self._status(target, request, unfinished)
-        if patch and request not in self._booked and (wait := self._writes.reserve()):
-            self._booked.add(request)
-            return self._later(request, wait)
+            return Result(requeue_after=due - now)
         self._due.pop(request, None)
-        self._booked.discard(request)
+        key = _key(self._kind, request)
+        patch = self._status(target, request, self._runs.by_index(_UNFINISHED, key))
         if patch:
             self._written[request] = now
             with suppress(NotFound):
@@ -91,10 +92,6 @@ class Activity:
         if self._kind == "Workflow":
             await self._trim(target, key)
         return Result()
-
-    def _later(self, request: Request, wait: float) -> Result:
-        self._due[request] = self._clock.monotonic() + wait
-        return Result(requeue_after=wait)
 
     def _status(self, target: Object, request: Request, unfinished: Sequence[Object]) -> dict[str, Any]:
         """What differs from the status that is there; nothing for an object that never ran."""
@@ -164,4 +161,5 @@ def setup(manager: Manager) -> None:
         controller = manager.controller(
             f"{kind}.{GROUP}", activity, name=f"activity/{kind.lower()}", predicate=lambda old, new: new is None
         )
+        activity.put_off = controller.queue.add_after
         controller.watches(RUN, activity.concerned)

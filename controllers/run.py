@@ -182,6 +182,9 @@ class RunReconciler:
         """The request that an event of the pool leads to."""
         request = Request(event["namespace"], event["name"])
         self._uids[request] = event["uid"]
+        if event["phase"] == "Running" and event["uid"] in self._put_off and self.crowded():
+            # It is looked at when it has ended, or soon anyway.
+            return []
         return [request]
 
     async def reconcile(self, request: Request) -> Result:
@@ -207,51 +210,52 @@ class RunReconciler:
         if self._pool is None:
             return Result()
         status = RunStatus(run, StatusWriter(run, rfc3339(self._manager.clock.now())))
-        progress = await self._pool.progress(run.uid)
+        is_new = known is None and self._pool.is_newer(_created(run))
+        progress = None if is_new else await self._pool.progress(run.uid)
         if progress is None or (progress.phase is Phase.PENDING and not progress.last_seq):
-            await self._begin(run, status)
+            if await self._begin(run, status):
+                return self._later(run)
         else:
             await self._steer(run, status, progress)
             if run.condition("Accepted") is None and (resolved := await self._target(run)) is not None:
                 status.accepted(*resolved)
             status.show(progress)
         if self._can_wait(run, status):
-            now = self._manager.clock.monotonic()
-            return Result(requeue_after=max(0.0, self._put_off.setdefault(run.uid, now + LATER) - now))
+            return self._later(run)
         written = await self._write(run, status)
         self._put_off.pop(run.uid, None)
         self._resolved.pop(run.uid, None)
         return await self._expire(written) if written.is_condition_true("Complete") else Result()
 
-    async def _begin(self, run: Object, status: RunStatus) -> None:
+    async def _begin(self, run: Object, status: RunStatus) -> bool:
+        """Hand a Run to the pool, or say why not; whether there is nothing to say that couldn't be said later."""
         assert self._pool is not None
         view = RunView.of(run)
         if view.spec.desired_state == "Cancelled":
             await self._pool.cancel(run.uid, by="desiredState", event_id=_event_id(run))
             status.never_begun()
-            return
+            return False
         if view.spec.desired_state == "Suspended":
             # It may wait in the pool's queue already.
             await self._pool.suspend(run.uid, by="desiredState", event_id=_event_id(run))
             status.held()
-            return
+            return False
         repeated = self._repeated(view, status)
         if view.spec.rerun_of is not None and repeated is None:
-            return
+            return False
         closure = await self._closure(view, status)
         if closure is None:
-            return
+            return False
         if view.spec.revision not in (None, closure.get("hash")):
             message = f"spec.revision is {view.spec.revision}, but {closure['root']} is now {closure.get('hash')}"
             status.refused("RevisionMismatch", message)
-            return
+            return False
         try:
             thread = await self._thread(view, closure)
         except ThreadRefused as error:
             status.refused("ThreadRefused", str(error))
-            return
+            return False
         self._resolved[run.uid] = (closure["root"], closure.get("hash", ""), view.unsupported())
-        status.accepted(*self._resolved[run.uid])
         value = view.spec.input
         if view.spec.messages is not None:
             value = {"messages": view.spec.messages}
@@ -276,8 +280,13 @@ class RunReconciler:
                 created=_created(run),
             )
         )
-        if self._pool.waits(run.uid):
+        queued = self._pool.waits(run.uid)
+        if not queued and run.condition("Accepted") is None and self._may_be_late(run):
+            return True
+        status.accepted(*self._resolved[run.uid])
+        if queued:
             status.queued()
+        return False
 
     def _repeated(self, view: RunView, status: RunStatus) -> Rerun | None:
         """What the Run repeats; None if it repeats nothing, or nothing that it could, which `status` then says."""
@@ -341,15 +350,21 @@ class RunReconciler:
         return None if closure is None else (closure["root"], closure.get("hash", ""), RunView.of(run).unsupported())
 
     def _can_wait(self, run: Object, status: RunStatus) -> bool:
-        """Whether to leave the status as it is for now: the Run most likely ends before anybody reads it.
+        """Whether to leave the status as it is for now.
 
         What nobody but the status knows, and what somebody should know, is written at once; the rest at the latest after `LATER`.
         """
         passing = status.phase in ("Pending", "Running") and status.only_says("Accepted", "Started", "Progressing")
-        if not passing or not self.crowded():
-            return False
+        return passing and self._may_be_late(run)
+
+    def _may_be_late(self, run: Object) -> bool:
+        """Whether what a Run does in passing can be shown later: it most likely ends before anybody reads it."""
         due = self._put_off.get(run.uid)
-        return due is None or self._manager.clock.monotonic() < due
+        return self.crowded() and (due is None or self._manager.clock.monotonic() < due)
+
+    def _later(self, run: Object) -> Result:
+        now = self._manager.clock.monotonic()
+        return Result(requeue_after=max(0.0, self._put_off.setdefault(run.uid, now + LATER) - now))
 
     async def _steer(self, run: Object, status: RunStatus, progress: Progress) -> None:
         """Pass on a wish that differs from what is so; each wish once, whatever happens in between."""

@@ -118,6 +118,7 @@ class Pool:
         self.landings = 0
         """Commits to journals so far; for tests that wait until nothing happens any more."""
         self._highest = 0
+        self._opened = milliseconds(self._clock.now())
         self._published = 0
         self._stopping = False
         self._tasks = anyio.create_task_group()
@@ -424,6 +425,12 @@ class Pool:
         await self._writer.submit((Append("power", statements),))
 
     # --- telling ---------------------------------------------------------------------------------------------------
+
+    def is_newer(self, created: int | None) -> bool:
+        """Whether a Run of that moment (milliseconds) is newer than this pool, so that no other can have begun it. Should a clock
+        that was set back make that wrong, the Run is submitted once too often, which its journal notices.
+        """
+        return self._exclusive and created is not None and created > self._opened
 
     async def progress(self, uid: str) -> Progress | None:
         """How far a Run is, from memory if it is here or was lately, else from its journal; None if it was never begun."""
