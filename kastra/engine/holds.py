@@ -10,6 +10,7 @@ Source: signals and updates of Temporal; the suspend steps of Argo Workflows. Re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import anyio
 
@@ -61,9 +62,16 @@ class Holds:
     """The holds of one Run."""
 
     def __init__(self, execution: "Execution") -> None:
-        self._execution = execution
+        self._of = ref(execution)
         self._open: dict[str, _Hold] = {}
         self._early: dict[str, list[Mail]] = {}
+
+    @property
+    def _execution(self) -> "Execution":
+        # Whoever uses a hold has its execution; a reference would keep both until the garbage collector comes by.
+        execution = self._of()
+        assert execution is not None
+        return execution
 
     @property
     def keys(self) -> list[str]:

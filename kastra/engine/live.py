@@ -148,6 +148,8 @@ class LiveRun:
             self.desk.mailroom.release(self.uid)
             self.opened.set()
             self.done.set()
+            # They refer back to this. Thousands of Runs an hour would be work for the garbage collector, which stops everything.
+            self.execution = self._interpreter = None
 
     async def _run(self) -> Outcome | None:
         """Execute its steps; None where there is nothing to conclude."""

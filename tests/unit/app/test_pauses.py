@@ -1,8 +1,8 @@
 """However much lives long, little of it is looked through for garbage at a time."""
 
 import gc
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import anyio
 
@@ -16,25 +16,49 @@ class Node:
         self.itself = self
 
 
-async def test_what_lives_long_is_set_aside_as_it_grows() -> None:
-    looked_through: list[int] = []
+class Looks:
+    """How many objects each look of the collector was at, by generation."""
 
-    def count(phase: str, info: Mapping[str, Any]) -> None:
-        if phase == "start" and info["generation"] == 2:
-            looked_through.append(len(gc.get_objects()))
+    def __init__(self) -> None:
+        self.at: dict[int, list[int]] = {0: [], 1: [], 2: []}
 
-    kept = []
-    gc.callbacks.append(count)
-    try:
-        with short_pauses():
-            for _ in range(300):
-                kept += [[] for _ in range(1_000)]
-                await anyio.sleep(0)
-            assert gc.get_freeze_count() > 200_000
-    finally:
-        gc.callbacks.remove(count)
-    assert looked_through
-    assert max(looked_through) < 60_000
+    def __call__(self, phase: str, info: Mapping[str, Any]) -> None:
+        if phase == "start":
+            youngest: int = info["generation"] + 1
+            self.at[info["generation"]].append(sum(len(gc.get_objects(number)) for number in range(youngest)))
+
+    def __enter__(self) -> Self:
+        gc.callbacks.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self)
+
+
+async def grow(kept: list[Any], *, making: Callable[[], object]) -> None:
+    """Keep 300,000 objects more, and make some garbage between them."""
+    for _ in range(300):
+        kept += [[] for _ in range(1_000)]
+        making()
+        await anyio.sleep(0)
+
+
+async def test_what_lives_long_is_set_aside_at_once_where_nothing_is_garbage() -> None:
+    kept: list[Any] = []
+    with short_pauses(), Looks() as looks:
+        await grow(kept, making=object)
+        assert gc.get_freeze_count() > 200_000
+    assert max(looks.at[0]) < 10_000
+    assert sum(map(sum, looks.at.values())) < 400_000, "each object is looked at about once"
+
+
+async def test_what_lives_long_is_looked_through_again_where_there_is_garbage() -> None:
+    kept: list[Any] = []
+    with short_pauses(), Looks() as looks:
+        await grow(kept, making=Node)
+        assert gc.get_freeze_count() > 200_000
+    assert looks.at[2]
+    assert max(looks.at[2]) < 60_000
 
 
 async def test_young_garbage_is_still_freed() -> None:
