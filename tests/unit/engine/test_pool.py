@@ -1,5 +1,6 @@
 """The pool: how many Runs at once, what a crash or a stop leaves, and what can be asked of a Run from outside."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import anyio
 import pytest
 
 from kastra.api.errors import InsufficientStorage
+from kastra.clock import milliseconds
 from kastra.engine.objects import ChildOutcome, ObjectRef
 from kastra.engine.pool import TOPIC, Pool
 from kastra.engine.progress import Phase
@@ -52,6 +54,31 @@ async def test_a_run_that_only_waits_gives_its_place_to_another() -> None:
         sleeping = e.submit({"steps": [{"id": "nap", "sleep": {"duration": "1h"}}]})
         assert (await e.run({"steps": [tool("a")]})).phase is Phase.SUCCEEDED
         assert (await e.pool.progress(sleeping)).phase is Phase.WAITING  # type: ignore[union-attr]
+
+
+async def test_a_run_that_ended_leaves_nothing_for_the_garbage_collector() -> None:
+    spec = {"steps": [tool("a"), {"id": "both", "parallel": {"steps": [tool("b"), tool("c")]}}, tool("d")]}
+    async with engine() as e:
+        await e.run(spec)
+        await e.settle()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await e.run(spec)
+            await e.settle()
+            assert gc.collect() < 10
+        finally:
+            gc.enable()
+
+
+async def test_only_a_run_newer_than_the_pool_cannot_have_been_begun_by_another() -> None:
+    clock = VirtualClock()
+    async with engine(clock=clock) as e:
+        now = milliseconds(clock.now())
+        assert not e.pool.is_newer(None)
+        assert not e.pool.is_newer(now)
+        assert e.pool.is_newer(now + 1)
 
 
 async def test_submitting_the_same_run_again_changes_nothing() -> None:
