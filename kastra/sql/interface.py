@@ -16,7 +16,7 @@ class Statement(NamedTuple):
     """One SQL statement with its parameters.
 
     Args:
-        sql: a constant text; neighbours of equal text are executed together, and order is always kept.
+        sql: a constant text; those of equal text are executed together where that makes no difference (`kastra.sql.grouping`).
         parameters: int, float, str, bytes or None. Never bytearray or memoryview; text without NUL.
         expect: number of rows that must be changed, else the operation fails with `GuardFailed`; None for any.
     """

@@ -28,7 +28,8 @@ from kastra.failpoint import failpoint
 
 from .driver import Rows, WriterConnection
 from .errors import Busy, DiskFull, SqlError, StorageFault
-from .interface import GuardFailed, Operation, Overlay, Statement
+from .grouping import Group, Grouping
+from .interface import GuardFailed, Operation, Overlay
 from .syncing import Unsynced
 
 MAX_OPERATIONS = 512
@@ -68,17 +69,6 @@ class _FencedOff(Exception):
 _Item = tuple[Sequence[Operation], asyncio.Future[None]]
 _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 _Work = _Item | _Query
-
-
-class _Group:
-    """Neighbouring statements of equal text: a row of parameters each, and how many rows they must change in all."""
-
-    __slots__ = ("expect", "rows", "sql")
-
-    def __init__(self, sql: str, first: Sequence[Any], expect: int | None) -> None:
-        self.sql = sql
-        self.rows = [first]
-        self.expect = expect
 
 
 class Writer:
@@ -328,17 +318,17 @@ class Writer:
             raise
         return overlay, refused
 
-    def _prepare(self, batch: list[_Item], overlay: Overlay) -> tuple[list[_Group], bool, dict[int, Exception]]:
+    def _prepare(self, batch: list[_Item], overlay: Overlay) -> tuple[list[Group], bool, dict[int, Exception]]:
         """The statements of a batch in order, whether it must reach the disk, and what it can't do, by index. Takes out what is
         too much for one commit.
         """
         refused: dict[int, Exception] = {}
-        groups: list[_Group] = []
+        grouping = Grouping()
         full_sync = False
-        size = 0
         index = 0
         while index < len(batch):
             item = batch[index]
+            grouping.next_item()
             for number, operation in enumerate(item[0]):
                 try:
                     statements = operation.prepare(overlay)
@@ -348,16 +338,17 @@ class Writer:
                     # Told when the rest is committed: it may be refused because of an object that nobody can read before.
                     refused[index] = error
                     break
-                size += _group(groups, statements)
+                grouping.add(statements)
                 if operation.durability == "power":
                     full_sync = True
             index += 1
-            if size > MAX_BYTES:
+            if grouping.size > MAX_BYTES:
                 self._carried.extendleft(reversed(batch[index:]))
                 del batch[index:]
+        grouping.at_end()
         for closing in overlay.closing:
-            _group(groups, closing())
-        return groups, full_sync, refused
+            grouping.add(closing())
+        return grouping.groups, full_sync, refused
 
     def _roll_back(self) -> None:
         try:
@@ -452,25 +443,3 @@ class Writer:
                     future.set_result(result)
                 else:
                     future.set_exception(error)
-
-
-def _group(groups: list[_Group], statements: Sequence[Statement]) -> int:
-    """Append statements, joining neighbours of equal text; returns how many bytes of blobs they carry."""
-    size = 0
-    for sql, parameters, expect in statements:
-        for value in parameters:
-            if value.__class__ is bytes:
-                size += len(value)
-        if groups:
-            last = groups[-1]
-            if last.sql == sql:
-                if expect is None:
-                    if last.expect is None:
-                        last.rows.append(parameters)
-                        continue
-                elif last.expect is not None:
-                    last.rows.append(parameters)
-                    last.expect += expect
-                    continue
-        groups.append(_Group(sql, parameters, expect))
-    return size
