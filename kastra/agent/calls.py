@@ -17,13 +17,8 @@ from kastra.engine.context import Place
 from kastra.engine.retry import NO_RETRY, RetryPolicy
 from kastra.engine.step import CallOptions, Effect, Probe, StepContext, StepError
 from kastra.model.chain import ModelEntry as ModelEntry
-from kastra.model.chain import answers
-from kastra.model.interface import (
-    ModelError,
-    ModelRequest,
-    ModelResponse,
-    collected,
-)
+from kastra.model.chain import answer
+from kastra.model.interface import ModelError, ModelRequest, ModelResponse
 from kastra.tool.declared import DeclaredTool
 from kastra.tool.interface import ToolContext, ToolError
 
@@ -70,7 +65,7 @@ async def call_model(
             if ask is not None:
                 return await ask(effect, entries, request)
             watch = published(effect) if publish else alive(effect)
-            response = await collected(answers(entries, request, clock, effect.idempotency_key), watch)
+            response = await answer(entries, request, clock, effect.idempotency_key, watch)
         except ModelError as error:
             raise step_error(error) from None
         return response.plain()

@@ -16,6 +16,7 @@ from kastra.model.limits import NO_LIMITS, RateLimits
 from kastra.model.providers import create
 
 from .calls import ModelEntry
+from .model_versions import Made
 from .services import AgentServices
 
 Lookup = Callable[[str], ClosureObject]
@@ -117,14 +118,16 @@ def _referred(
     spec, where = model["spec"], f"Model {identity}"
     lookup = lookup_in(model, objects)
     provider = lookup("spec.providerRef")
-    provider_spec = provider["spec"]
-    config = _referred_config(model, provider, services)
-    limits = [
-        (where, RateLimits.of(spec.get("rateLimits"))),
-        (f"ModelProvider {provider['namespace']}/{provider['name']}", RateLimits.of(provider_spec.get("rateLimits"))),
-    ]
-    price = {name: value for name, value in (spec.get("price") or {}).items() if value is not None}
-    entries = [_entry(config, retries, services, where, limits, price, spec.get("cassette"))]
+
+    def make() -> Made:
+        config = _referred_config(model, provider, services)
+        its, shared = RateLimits.of(spec.get("rateLimits")), RateLimits.of(provider["spec"].get("rateLimits"))
+        limits = [(where, its), (f"ModelProvider {provider['namespace']}/{provider['name']}", shared)]
+        price = {name: value for name, value in (spec.get("price") or {}).items() if value is not None}
+        entry = _entry(config, retries, services, where, limits, price, spec.get("cassette"))
+        return Made(entry, (its, shared), spec, provider["spec"])
+
+    entries = [services.models.of(model, provider, retries, make)]
     for index, fallback in enumerate(spec.get("fallbacks") or ()):
         entries += _fallback(fallback, f"spec.fallbacks[{index}]", lookup, objects, services, seen)
     return entries

@@ -20,11 +20,13 @@ from .interface import (
     Message,
     ModelConfig,
     ModelError,
+    ModelPieces,
     ModelRequest,
     ModelResponse,
     ModelServices,
     ModelStream,
     Part,
+    one_by_one,
     text_of,
 )
 from .structured import Asked, ask, plain_name, prompt
@@ -84,6 +86,10 @@ class AnthropicModel:
         Raises:
             ModelError: see `kastra.model.interface`.
         """
+        return one_by_one(self.pieces(request))
+
+    def pieces(self, request: ModelRequest) -> ModelPieces:
+        """As `stream`, with what arrives at once in one piece."""
         return gathered(self._endpoint, _PATH, partial(self._streamed, request))
 
     async def _streamed(self, request: ModelRequest) -> StreamedCall:

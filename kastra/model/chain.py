@@ -1,7 +1,7 @@
 """Who answers a request? The first of several models that does, each tried as often as it may be.
 
+    response = await answer(entries, request, clock, seed, watch)
     async with aclosing(answers(entries, request, clock, seed)) as chunks: ...
-    response = await collected(answers(entries, request, clock, seed), watch)
 
 Waits for the models' limiters, retries what may pass when it is tried again (a pause that the provider named is kept, others
 double), goes on to the next model when one is used up, and puts the price on the response. If something of a response has
@@ -10,15 +10,29 @@ been handed on when it breaks off, a `Restart` says that it is void. By default 
 Keeps no conversation and journals nothing. Read next: `kastra.model.limits`; `kastra.agent.calls`, the caller.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from zlib import crc32
 
 from kastra.clock import Clock
 
-from .interface import End, Model, ModelError, ModelRequest, ModelResponse, ModelStream, Restart, Usage, stream
-from .limits import LONGEST_WAIT, Limiter, Spent, estimate
+from .interface import (
+    End,
+    Model,
+    ModelChunk,
+    ModelError,
+    ModelPieces,
+    ModelRequest,
+    ModelResponse,
+    ModelStream,
+    Restart,
+    Usage,
+    collected_pieces,
+    one_by_one,
+    pieces,
+)
+from .limits import LONGEST_WAIT, Limiter, Turn
 
 _FIRST_WAIT = 0.5
 
@@ -44,7 +58,7 @@ class ModelEntry:
     limiters: Sequence[Limiter] = ()
 
 
-async def answers(entries: Sequence[ModelEntry], request: ModelRequest, clock: Clock, seed: str) -> ModelStream:
+def answers(entries: Sequence[ModelEntry], request: ModelRequest, clock: Clock, seed: str) -> ModelStream:
     """The response of the first model that gives one, as it arrives; its usage has `costUSD` where prices are known.
 
     Args:
@@ -56,32 +70,53 @@ async def answers(entries: Sequence[ModelEntry], request: ModelRequest, clock: C
     Raises:
         ModelError: none does; the kind is the last one's, the message tells of all.
     """
+    return one_by_one(_answered(entries, request, clock, seed))
+
+
+async def answer(
+    entries: Sequence[ModelEntry],
+    request: ModelRequest,
+    clock: Clock,
+    seed: str,
+    watch: Callable[[ModelChunk], None],
+) -> ModelResponse:
+    """As `answers`, of which only the end is wanted; `watch` is called with every chunk before it."""
+    return await collected_pieces(_answered(entries, request, clock, seed), watch)
+
+
+async def _answered(entries: Sequence[ModelEntry], request: ModelRequest, clock: Clock, seed: str) -> ModelPieces:
     failures: list[ModelError] = []
     shown = False
     for entry in entries:
         asked = replace(request, parameters={**entry.parameters, **request.parameters}) if entry.parameters else request
         attempt = 1
         while True:
+            if shown:
+                yield (Restart(failures[-1].message if failures else "another attempt begins"),)
+                shown = False
+            turn = Turn(entry.limiters)
             try:
-                async with aclosing(_attempt(entry, asked)) as chunks:
-                    if shown:
-                        yield Restart(failures[-1].message if failures else "another attempt begins")
-                        shown = False
-                    async for chunk in chunks:
-                        if isinstance(chunk, End):
-                            yield End(_finished(chunk.response, entry))
+                await turn.come(asked)
+                async with aclosing(pieces(entry.model, asked)) as arriving:
+                    async for piece in arriving:
+                        if isinstance(end := piece[-1], End):
+                            turn.succeeded(end.response)
+                            yield (*piece[:-1], End(_finished(end.response, entry)))
                             return
                         shown = True
-                        yield chunk
+                        yield piece
                 raise ModelError("malformed", f"{entry.name}: the stream ended without a response")
             except ModelError as error:
+                turn.failed(error)
                 wait = _wait(entry, error, attempt, f"{seed}/{entry.name}")
                 failure = error
+            finally:
+                turn.over()
             if wait is None:
                 failures.append(failure)
                 break
             if shown:
-                yield Restart(failure.message)
+                yield (Restart(failure.message),)
                 shown = False
             await clock.sleep(wait)
             attempt += 1
@@ -92,40 +127,6 @@ async def answers(entries: Sequence[ModelEntry], request: ModelRequest, clock: C
         raise last
     told = "; then ".join(failure.message for failure in failures)
     raise ModelError(last.kind, told, retryable=last.retryable, retry_after=last.retry_after)
-
-
-async def _attempt(entry: ModelEntry, request: ModelRequest) -> ModelStream:
-    """One call, counted by the limiters for as long as it takes."""
-    limiters = entry.limiters
-    if not limiters:
-        async with aclosing(stream(entry.model, request)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-        return
-    tokens = estimate(request) if any(limiter.limits.tokens_per_minute for limiter in limiters) else 0
-    entered: list[tuple[Limiter, Spent]] = []
-    used: int | None = None
-    try:
-        for limiter in limiters:
-            spent = await limiter.enter(tokens)
-            entered.append((limiter, spent))
-        try:
-            async with aclosing(stream(entry.model, request)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, End):
-                        usage = chunk.response.usage
-                        used = usage.get("inputTokens", 0) + usage.get("outputTokens", 0)
-                        for limiter in limiters:
-                            limiter.succeeded()
-                    yield chunk
-        except ModelError as error:
-            if error.kind == "rate_limit" or (error.kind == "unavailable" and error.retry_after is not None):
-                # The model's own limiter: providers count by model, and others of the provider may still answer.
-                limiters[0].refused(error.retry_after)
-            raise
-    finally:
-        for limiter, spent in entered:
-            limiter.leave(spent, used)
 
 
 def _wait(entry: ModelEntry, error: ModelError, attempt: int, seed: str) -> float | None:
@@ -142,8 +143,15 @@ def _wait(entry: ModelEntry, error: ModelError, attempt: int, seed: str) -> floa
 
 
 def _finished(response: ModelResponse, entry: ModelEntry) -> ModelResponse:
-    return replace(
-        response, usage=priced({"calls": 1, **response.usage}, entry.price), model=response.model or entry.name
+    usage = priced({"calls": 1, **response.usage}, entry.price)
+    return ModelResponse(
+        response.text,
+        response.tool_calls,
+        response.object,
+        usage,
+        response.finish_reason,
+        response.model or entry.name,
+        response.reasoning,
     )
 
 

@@ -7,7 +7,6 @@ Read next: `kastra.model.openai_answer`, `kastra.model.anthropic_answer`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,9 +15,9 @@ import orjson
 from kastra.netguard import Answer
 from kastra.telemetry import without_secrets
 
-from .interface import Credentials, ModelChunk, ModelError, ModelResponse, ModelStream, Usage, chunks_of
+from .interface import Credentials, ModelChunk, ModelError, ModelPieces, ModelResponse, Usage, chunks_of
 from .structured import Asked
-from .wire import MAX_ANSWER, Endpoint, Timeouts, drain
+from .wire import MAX_ANSWER, Endpoint, Timeouts
 
 
 class Gathers(Protocol):
@@ -121,31 +120,38 @@ class StreamedCall:
     read: Callable[[Answer], ModelResponse]
 
 
-async def gathered(endpoint: Endpoint, path: str, prepare: Callable[[], Awaitable[StreamedCall]]) -> ModelStream:
-    """Make a streamed call; its chunks as they arrive.
+async def gathered(endpoint: Endpoint, path: str, prepare: Callable[[], Awaitable[StreamedCall]]) -> ModelPieces:
+    """Make a streamed call; its chunks in the pieces in which they arrive.
 
     Raises:
         ModelError: see `kastra.model.interface`.
     """
     call = await prepare()
     gathering = call.gathering
-    pieces = endpoint.events(path, call.headers, call.body, call.timeouts, call.secret)
-    async with aclosing(pieces):
-        try:
-            async for piece in pieces:
-                if isinstance(piece, Answer):
-                    for chunk in chunks_of(call.read(piece)):
-                        yield chunk
-                    return
-                for data in piece:
-                    for chunk in gathering.feed(data):
-                        yield chunk
-                if gathering.done:
-                    await drain(pieces)
-                    break
-        except ModelError as error:
-            # A connection that breaks once the answer has been given costs at most the count of its tokens.
-            if error.kind != "unavailable" or not gathering.finished:
-                raise
-    for chunk in gathering.end():
-        yield chunk
+    events = await endpoint.events(path, call.headers, call.body, call.timeouts, call.secret)
+    if isinstance(events, Answer):
+        yield chunks_of(call.read(events))
+        return
+    try:
+        while not gathering.done and (arrived := await events.read()):
+            chunks: list[ModelChunk] = []
+            broken: ModelError | None = None
+            try:
+                for data in arrived:
+                    chunks += gathering.feed(data)
+            except ModelError as error:
+                # What came before it has been said.
+                broken = error
+            if chunks:
+                yield chunks
+            if broken is not None:
+                raise broken
+        if gathering.done:
+            await events.drain()
+    except ModelError as error:
+        # A connection that breaks once the answer has been given costs at most the count of its tokens.
+        if error.kind != "unavailable" or not gathering.finished:
+            raise
+    finally:
+        await events.aclose()
+    yield gathering.end()

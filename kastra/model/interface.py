@@ -266,6 +266,8 @@ class End:
 
 ModelChunk = TextDelta | ReasoningDelta | ToolCallDelta | UsageUpdate | Restart | End
 ModelStream = AsyncGenerator[ModelChunk, None]
+ModelPieces = AsyncGenerator[Sequence[ModelChunk], None]
+"""A stream in the pieces in which it arrives; none is empty, and an `End` is the last of its piece."""
 
 
 class Model(Protocol):
@@ -292,6 +294,14 @@ class StreamingModel(Model, Protocol):
         ...
 
 
+class PiecewiseModel(StreamingModel, Protocol):
+    """A model that hands on at once what arrived at once, as those over a wire do. Who overrides its `stream` overrides both."""
+
+    def pieces(self, request: ModelRequest) -> ModelPieces:
+        """As `stream`, with the same chunks."""
+        ...
+
+
 def stream(model: Model, request: ModelRequest) -> ModelStream:
     """The response of any model as it arrives; one that only generates gives everything at its end.
 
@@ -302,12 +312,34 @@ def stream(model: Model, request: ModelRequest) -> ModelStream:
         ModelError: at any chunk; what came before it is then no response.
     """
     own: Callable[[ModelRequest], ModelStream] | None = getattr(model, "stream", None)
-    return own(request) if own is not None else _at_once(model, request)
+    return own(request) if own is not None else one_by_one(_at_once(model, request))
 
 
-async def _at_once(model: Model, request: ModelRequest) -> ModelStream:
-    for chunk in chunks_of(await model.generate(request)):
-        yield chunk
+def pieces(model: Model, request: ModelRequest) -> ModelPieces:
+    """As `stream`, with what arrived at once in one piece: less work, where somebody reads all of it anyway."""
+    own: Callable[[ModelRequest], ModelPieces] | None = getattr(model, "pieces", None)
+    if own is not None:
+        return own(request)
+    streams: Callable[[ModelRequest], ModelStream] | None = getattr(model, "stream", None)
+    return _at_once(model, request) if streams is None else _each(streams(request))
+
+
+async def one_by_one(arriving: ModelPieces) -> ModelStream:
+    """The chunks of all pieces, one after the other."""
+    async with aclosing(arriving):
+        async for piece in arriving:
+            for chunk in piece:
+                yield chunk
+
+
+async def _each(chunks: ModelStream) -> ModelPieces:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield (chunk,)
+
+
+async def _at_once(model: Model, request: ModelRequest) -> ModelPieces:
+    yield chunks_of(await model.generate(request))
 
 
 def chunks_of(response: ModelResponse) -> list[ModelChunk]:
@@ -336,6 +368,17 @@ async def collected(chunks: ModelStream, watch: Callable[[ModelChunk], None] | N
             if isinstance(chunk, End):
                 return chunk.response
             if watch is not None:
+                watch(chunk)
+    raise ModelError("malformed", "the model's stream ended without a response")
+
+
+async def collected_pieces(arriving: ModelPieces, watch: Callable[[ModelChunk], None]) -> ModelResponse:
+    """As `collected`, of pieces."""
+    async with aclosing(arriving):
+        async for piece in arriving:
+            for chunk in piece:
+                if isinstance(chunk, End):
+                    return chunk.response
                 watch(chunk)
     raise ModelError("malformed", "the model's stream ended without a response")
 

@@ -13,7 +13,7 @@ Read next: `kastra.model.chain`, which asks.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ import anyio
 
 from kastra.clock import Clock
 
-from .interface import ModelError, ModelRequest, compact
+from .interface import ModelError, ModelRequest, ModelResponse, compact
 
 LONGEST_WAIT = 60.0
 """Seconds that a call waits for its turn; beyond that a fallback, or the step's own retry, is better."""
@@ -110,7 +110,7 @@ class Limiter:
 
     def adopt(self, limits: RateLimits) -> None:
         """Keep to other limits from now on."""
-        if limits != self.limits:
+        if limits is not self.limits and limits != self.limits:
             self.limits = limits
             self._wake()
 
@@ -123,20 +123,24 @@ class Limiter:
         Raises:
             ModelError: of kind `rate_limit`: it would have to wait too long, or too many wait already.
         """
+        if not self._waiting and self._wait(tokens, now := self._clock.monotonic()) is None:
+            # Nobody is before it, and nothing keeps it.
+            return self._count(tokens, now)
         if self._waiting >= self._queue:
             raise ModelError("rate_limit", f"{self.name}: {self._waiting} calls wait already", retry_after=LONGEST_WAIT)
         self._waiting += 1
         try:
             async with self._turn:
-                began = self._clock.monotonic()
-                while (wait := self._wait(tokens)) is not None:
-                    if wait > 0 and self._clock.monotonic() - began + wait > LONGEST_WAIT:
+                began = now = self._clock.monotonic()
+                while (wait := self._wait(tokens, now)) is not None:
+                    if wait > 0 and now - began + wait > LONGEST_WAIT:
                         reason = (
                             "the provider asked to wait" if self._closed() else "its limit per minute is used up for"
                         )
                         raise ModelError("rate_limit", f"{self.name}: {reason} {wait:.3g}s", retry_after=wait)
                     await self._pause(wait)
-                return self._count(tokens)
+                    now = self._clock.monotonic()
+                return self._count(tokens, now)
         finally:
             self._waiting -= 1
 
@@ -147,7 +151,8 @@ class Limiter:
             if spent.began > self._clock.monotonic() - _WINDOW:
                 self._tokens += tokens - spent.tokens
             spent.tokens = tokens
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def succeeded(self) -> None:
         """The provider answered: it is open to everybody again."""
@@ -188,9 +193,8 @@ class Limiter:
     def _closed(self) -> bool:
         return self._clock.monotonic() < self._closed_until
 
-    def _wait(self, tokens: int) -> float | None:
+    def _wait(self, tokens: int, now: float) -> float | None:
         """Seconds until it may be this call's turn; 0 if another must end first; None if it is now."""
-        now = self._clock.monotonic()
         if now < self._closed_until:
             return self._closed_until - now
         if self._distance and (left := self._begun + self._distance - now) > 0:
@@ -218,10 +222,10 @@ class Limiter:
                     return spent.began + _WINDOW - now
         return None
 
-    def _count(self, tokens: int) -> Spent:
+    def _count(self, tokens: int, now: float) -> Spent:
         self._active += 1
-        self._begun = self._clock.monotonic()
-        spent = Spent(self._begun, tokens)
+        self._begun = now
+        spent = Spent(now, tokens)
         limits = self.limits
         if limits.requests_per_minute is not None or limits.tokens_per_minute is not None:
             self._window.append(spent)
@@ -240,6 +244,49 @@ class Limiter:
 
     def _wake(self) -> None:
         self._changed.set()
+
+
+class Turn:
+    """One call's turn at all the limiters of its model.
+
+    Args:
+        limiters: in the order in which they are passed; the first is the model's own.
+    """
+
+    __slots__ = ("_limiters", "_passed", "_under_way", "_used")
+
+    def __init__(self, limiters: Sequence[Limiter]) -> None:
+        self._limiters = limiters
+        self._passed: list[Spent] = []
+        self._under_way = False
+        self._used: int | None = None
+
+    async def come(self, request: ModelRequest) -> None:
+        """Wait until the call may be made; `over` must follow in any case. Raises ModelError as `Limiter.enter` does."""
+        if self._limiters:
+            counted = any(limiter.limits.tokens_per_minute for limiter in self._limiters)
+            tokens = estimate(request) if counted else 0
+            for limiter in self._limiters:
+                self._passed.append(await limiter.enter(tokens))
+        self._under_way = True
+
+    def succeeded(self, response: ModelResponse) -> None:
+        """The model answered."""
+        self._used = response.usage.get("inputTokens", 0) + response.usage.get("outputTokens", 0)
+        for limiter in self._limiters:
+            limiter.succeeded()
+
+    def failed(self, error: ModelError) -> None:
+        """It did not."""
+        wants_fewer = error.kind == "rate_limit" or (error.kind == "unavailable" and error.retry_after is not None)
+        if wants_fewer and self._under_way and self._limiters:
+            # The model's own limiter: providers count by model, and others of the provider may still answer.
+            self._limiters[0].refused(error.retry_after)
+
+    def over(self) -> None:
+        """The call has ended, however it did."""
+        for limiter, spent in zip(self._limiters, self._passed, strict=False):
+            limiter.leave(spent, self._used)
 
 
 class Limiters:

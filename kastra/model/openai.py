@@ -19,6 +19,7 @@ from .interface import (
     Message,
     ModelConfig,
     ModelError,
+    ModelPieces,
     ModelRequest,
     ModelResponse,
     ModelServices,
@@ -26,6 +27,7 @@ from .interface import (
     Part,
     ToolDefinition,
     compact,
+    one_by_one,
     text_of,
 )
 from .openai_answer import Gathering, read
@@ -86,6 +88,10 @@ class OpenAIModel:
         Raises:
             ModelError: see `kastra.model.interface`.
         """
+        return one_by_one(self.pieces(request))
+
+    def pieces(self, request: ModelRequest) -> ModelPieces:
+        """As `stream`, with what arrives at once in one piece."""
         return gathered(self._endpoint, _PATH, partial(self._streamed, request))
 
     async def _streamed(self, request: ModelRequest) -> StreamedCall:

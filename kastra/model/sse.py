@@ -3,7 +3,7 @@
 Gives the `data` of each event; names and ids of events are skipped, because providers repeat them in the data. A piece of a
 stream may end anywhere, in the middle of a character too.
 
-Source: Server-sent events, HTML Living Standard, 9.2. Read next: `kastra.model.openai_stream`, which reads the data.
+Source: Server-sent events, HTML Living Standard, 9.2. Read next: `kastra.model.events`, which feeds it.
 """
 
 MAX_EVENT = 8 * 1024 * 1024

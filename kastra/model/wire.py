@@ -1,21 +1,20 @@
 """How is a provider called, whichever wire it speaks? One POST with a key, bounded in time and size, every failure a ModelError.
 
     whole()    the complete answer
-    events()   the data of a stream's events as they arrive; closing it closes the connection
+    events()   a stream's events, to be read as they arrive; closing them closes the connection
 
 Keys are asked for at each call, sent in headers, and appear in no error: what a provider says about a failure is shown
 without them, and not at all where it refuses the key. Never retries and never follows a redirect.
 
-Source: RFC 9110 (Retry-After); the providers' API references. Read next: `kastra.model.sse`; `kastra.netguard.guard`.
+Source: RFC 9110 (Retry-After); the providers' API references. Read next: `kastra.model.events`; `kastra.netguard.guard`.
 """
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import anyio
 import orjson
 
 from kastra.api.durations import parse_duration
@@ -29,12 +28,13 @@ from kastra.netguard import (
     Refused,
     StreamedAnswer,
     TimedOut,
+    over,
 )
 from kastra.telemetry import without_secrets
 
 from .dialects import Dialect
+from .events import Events, complete
 from .interface import Credentials, CredentialsMissing, ModelConfig, ModelError, ModelServices
-from .sse import EventReader, EventTooLarge
 
 MAX_ANSWER = 8 * 1024 * 1024
 """Bytes of a whole answer, and of what a stream adds up to."""
@@ -42,7 +42,6 @@ MAX_STREAM = 64 * 1024 * 1024
 """Bytes of a stream, in which every few characters come with some hundred around them."""
 _MAX_REFUSAL = 64 * 1024
 _LONGEST_RETRY_AFTER = 3600.0
-_DRAIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Timeouts:
             ModelError: it makes no sense.
         """
         if given is None:
-            return cls()
+            return _USUAL
         fields = given if isinstance(given, Mapping) else {"total": given}
         names = {"total": "total", "connect": "connect", "firstToken": "first", "idle": "idle"}
         found: dict[str, float] = {}
@@ -82,6 +81,9 @@ class Timeouts:
             except ValueError as error:
                 raise ModelError("invalid_request", f"{path}: {error}") from None
         return cls(**found)
+
+
+_USUAL = Timeouts()
 
 
 class Endpoint:
@@ -152,67 +154,57 @@ class Endpoint:
 
     async def events(
         self, path: str, headers: Mapping[str, str], body: Any, timeouts: Timeouts, secret: Credentials
-    ) -> AsyncGenerator[list[bytes] | Answer, None]:
-        """The data of the events of each piece that arrives; or the whole answer, from a provider that doesn't stream.
+    ) -> Events | Answer:
+        """The events of a streamed answer, which the caller closes; or the whole answer, from a provider that doesn't stream.
 
-        Ends when the stream does, cleanly; whether it was complete is the reader's to say.
+        Whether a stream that ends was complete is the reader's to say.
 
         Raises:
-            ModelError: it broke off, took too long, or there is none.
+            ModelError: there is no answer, or it took too long.
         """
         limits = Limits(max(timeouts.first, timeouts.idle), timeouts.connect, MAX_STREAM, 0)
-        ends = anyio.current_time() + timeouts.total
-        first = min(timeouts.first, timeouts.total)
-        phase = f"no first token within {first:g}s"
+        begun, first = asyncio.get_running_loop().time(), min(timeouts.first, timeouts.total)
+        ends, until, late = begun + timeouts.total, begun + first, f"no first token within {first:g}s"
+        answer: StreamedAnswer | None = None
+        events: Events | None = None
         try:
-            async with AsyncExitStack() as stack:
-                begun = anyio.current_time()
-                with anyio.fail_after(first):
-                    answer = await stack.enter_async_context(
-                        self._guard.stream(
-                            "POST",
-                            self._base + path,
-                            headers={**headers, "accept": "text/event-stream"},
-                            content=orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS),
-                            allow_private=self._allow_private,
-                            limits=limits,
-                            authorities=secret.authorities,
-                            proxy=self._config.proxy,
-                        )
-                    )
-                    if answer.status != 200:
-                        raise self.refusal(await _complete(answer, _MAX_REFUSAL), secret)
-                if "json" in answer.headers.get("content-type", ""):
-                    with anyio.fail_after(max(0.0, ends - anyio.current_time())):
-                        whole = await _complete(answer, MAX_ANSWER)
-                    yield whole
-                    return
-                reader = EventReader()
-                chunks = answer.chunks
-                wait = first - (anyio.current_time() - begun)
-                while True:
-                    try:
-                        with anyio.fail_after(wait):
-                            chunk = await anext(chunks)
-                    except StopAsyncIteration:
-                        break
-                    if found := reader.feed(chunk):
-                        yield found
-                        left = ends - anyio.current_time()
-                        if timeouts.idle < left:
-                            wait, phase = timeouts.idle, f"nothing more came for {timeouts.idle:g}s"
-                        else:
-                            wait, phase = left, f"no complete answer within {timeouts.total:g}s"
-                    elif phase.startswith("no first"):
-                        wait = first - (anyio.current_time() - begun)
-                if rest := reader.rest():
-                    yield rest
-        except TimeoutError:
-            raise ModelError("timeout", f"{self.who}: {phase}") from None
-        except EventTooLarge as error:
-            raise ModelError("malformed", f"{self.who}: {error}") from None
+            answer = await self._guard.open(
+                "POST",
+                self._base + path,
+                headers={**headers, "accept": "text/event-stream"},
+                content=orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS),
+                allow_private=self._allow_private,
+                limits=limits,
+                authorities=secret.authorities,
+                proxy=self._config.proxy,
+                until=until,
+            )
+            if answer.status != 200:
+                raise self.refusal(await complete(answer, _MAX_REFUSAL, until), secret)
+            if "json" in answer.headers.get("content-type", ""):
+                until = ends
+                return await complete(answer, MAX_ANSWER, ends)
+            events = Events(
+                self.who,
+                answer,
+                first=until,
+                ends=ends,
+                total=timeouts.total,
+                idle=timeouts.idle,
+                late=late,
+                failed=self.failed,
+            )
+            return events
+        except TimedOut as error:
+            if not over(until):
+                # It was the connection that took too long.
+                raise self.failed(error) from None
+            raise ModelError("timeout", f"{self.who}: {late}") from None
         except OutboundError as error:
             raise self.failed(error) from None
+        finally:
+            if answer is not None and events is None:
+                await answer.aclose()
 
     def failed(self, error: OutboundError) -> ModelError:
         """A call that yielded no answer."""
@@ -263,22 +255,6 @@ class Endpoint:
         for value in (secret.api_key, *secret.headers.values()):
             said = said.replace(value, "***") if len(value) > 3 else said
         return said, code if isinstance(code, str) else ""
-
-
-async def drain(pieces: AsyncGenerator[Any, None]) -> None:
-    """Read the end of a stream whose last event has come, so that its connection can be used again; soon or not at all."""
-    with anyio.move_on_after(_DRAIN):
-        async for _ in pieces:
-            pass
-
-
-async def _complete(answer: StreamedAnswer, most: int) -> Answer:
-    body = b""
-    async for chunk in answer.chunks:
-        body += chunk
-        if len(body) > most:
-            raise BadAnswer(f"the answer is larger than {most} bytes")
-    return Answer(answer.status, answer.headers, body)
 
 
 def retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:

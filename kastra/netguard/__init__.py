@@ -5,8 +5,10 @@ URLs and addresses may be called, `guard` calls them, `errors` says why a call d
 until the first call.
 """
 
+from kastra.netguard.answer import Answer, StreamedAnswer
+from kastra.netguard.connections import over
 from kastra.netguard.errors import BadAnswer, ConnectionFailed, OutboundError, Refused, TimedOut
-from kastra.netguard.guard import DEFAULT_LIMITS, Answer, Guard, Limits, StreamedAnswer
+from kastra.netguard.guard import DEFAULT_LIMITS, Guard, Limits
 from kastra.netguard.policy import Policy, Target, category
 
 __all__ = [
@@ -23,4 +25,5 @@ __all__ = [
     "Target",
     "TimedOut",
     "category",
+    "over",
 ]

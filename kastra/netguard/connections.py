@@ -10,9 +10,10 @@ connection. Read next: `kastra.netguard.guard`, the caller.
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import anyio
@@ -35,6 +36,9 @@ _PER_PIECE = 64
 _AHEAD = 256 * 1024
 """Bytes that may have arrived before anybody wanted them."""
 _WRITTEN = 64 * 1024
+_GRAIN = 0.005
+"""Seconds by which a timer of the loop may come early."""
+_EXACT = 0.001
 _FIRST_BODILESS = 200
 _BODILESS = (204, 304)
 
@@ -54,23 +58,24 @@ class Connections:
         self._kept = 0
         self._places = anyio.Semaphore(_MOST, fast_acquire=True)
 
-    @contextlib.asynccontextmanager
-    async def stream(
+    async def call(
         self,
         method: str,
         target: Target,
-        headers: Sequence[tuple[str, str]],
+        headers: Iterable[tuple[str, str]],
         content: bytes,
         *,
         connect_timeout: float,
         timeout: float,
-    ) -> "AsyncIterator[Connection]":
-        """Make a call; gives the connection when the head of the answer has come.
+        until: float = math.inf,
+    ) -> "Connection":
+        """Make a call; the connection, once the head of the answer has come. `done` must follow.
 
         Args:
             headers: complete, and checked.
             connect_timeout: seconds for the connection.
-            timeout: seconds for each further wait: a place among the connections, the head, each piece of the body.
+            timeout: seconds for each further wait: a place among the connections, and the head.
+            until: time of the loop at which all of this is over in any case.
 
         Raises:
             OutboundError: there is no answer.
@@ -78,18 +83,24 @@ class Connections:
         if self._places.value:
             self._places.acquire_nowait()
         else:
-            with _in_time(target, timeout):
+            with _in_time(target, timeout, until):
                 await self._places.acquire()
         connection: Connection | None = None
         try:
-            connection = self._take(target) or await self._connect(target, connect_timeout)
-            lines = [f"{method} {target.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
-            await connection.ask("\r\n".join(lines).encode("latin-1"), content, timeout, bodiless=method == "HEAD")
-            yield connection
-        finally:
-            self._places.release()
-            if connection is not None:
-                self._give_back(target, connection)
+            connection = self._take(target) or await self._connect(target, connect_timeout, until)
+            lines = [f"{method} {target.path} HTTP/1.1", *[f"{name}: {value}" for name, value in headers], "", ""]
+            head = "\r\n".join(lines).encode("latin-1")
+            await connection.ask(head, content, timeout, until, bodiless=method == "HEAD")
+        except BaseException:
+            self.done(target, connection)
+            raise
+        return connection
+
+    def done(self, target: Target, connection: "Connection | None") -> None:
+        """A call is over: keep its connection if it can be used again, or hang up."""
+        self._places.release()
+        if connection is not None:
+            self._give_back(target, connection)
 
     def _take(self, target: Target) -> "Connection | None":
         idle = self._idle.get((target.host, target.port))
@@ -118,11 +129,11 @@ class Connections:
 
         connection.fall_asleep(forget)
 
-    async def _connect(self, target: Target, timeout: float) -> "Connection":
+    async def _connect(self, target: Target, timeout: float, until: float) -> "Connection":
         loop = asyncio.get_running_loop()
-        ends = loop.time() + timeout
+        ends = min(loop.time() + timeout, until)
         try:
-            with _in_time(target, timeout):
+            with _in_time(target, timeout, until):
                 addresses = await self._addresses_of(target.host, target.port)
         except LookupError as error:
             raise ConnectionFailed(f"{target.origin}: no connection ({error.args[0]})") from None
@@ -173,7 +184,8 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._lost: OutboundError | None = None
         self._forget: Callable[[], None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._rings = self._deadline = 0.0
         self._writable = True
         self._paused = False
         self._reset(bodiless=False)
@@ -181,7 +193,7 @@ class Connection(asyncio.Protocol):
     def _reset(self, *, bodiless: bool) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
         self._waiting = self._around = self._count = 0
         self._begun = self._ended = self._more = self._keep = self._until_closed = False
         self._bodiless = bodiless
@@ -189,10 +201,12 @@ class Connection(asyncio.Protocol):
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
-    async def ask(self, head: bytes, content: bytes, timeout: float, *, bodiless: bool) -> None:
+    async def ask(self, head: bytes, content: bytes, timeout: float, until: float, *, bodiless: bool) -> None:
         """Send a request and wait for the head of its answer.
 
         Args:
+            timeout: seconds for each wait.
+            until: time of the loop at which every wait is over.
             bodiless: whether the answer has no body whatever its head says.
         """
         import httptools
@@ -210,28 +224,36 @@ class Connection(asyncio.Protocol):
             for at in range(0, len(content), _WRITTEN):
                 transport.write(content[at : at + _WRITTEN])
                 while not self._writable and not self._begun and self._lost is None:
-                    await self._happening(timeout)
+                    await self._happening(timeout, until)
                 if self._begun or self._lost is not None:
                     # It has heard enough.
                     break
         while not self._begun:
             self._check()
-            await self._happening(timeout)
+            await self._happening(timeout, until)
 
-    async def body(self, timeout: float) -> AsyncGenerator[bytes, None]:
-        """What follows the head, as it arrives; `timeout` in seconds for each wait. Raises OutboundError."""
-        while True:
-            while self._pieces:
-                piece = self._pieces.popleft()
-                self._waiting -= len(piece)
-                if self._paused and self._waiting < _AHEAD // 2 and self._transport is not None:
-                    self._paused = False
-                    self._transport.resume_reading()
-                yield piece
+    async def read(self, timeout: float, until: float = math.inf) -> bytes:
+        """All of the body that has arrived since, as soon as there is some; nothing at its end.
+
+        Args:
+            timeout: seconds to wait at most.
+            until: time of the loop at which the wait is over.
+
+        Raises:
+            OutboundError: no more of it comes.
+        """
+        while not self._pieces:
             if self._ended:
-                return
+                return b""
             self._check()
-            await self._happening(timeout)
+            await self._happening(timeout, until)
+        found = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self._waiting = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return found
 
     def _check(self) -> None:
         """Raise what keeps the answer from coming."""
@@ -240,19 +262,42 @@ class Connection(asyncio.Protocol):
         if self._lost is not None:
             raise self._lost
 
-    async def _happening(self, timeout: float) -> None:
+    async def _happening(self, timeout: float, until: float) -> None:
         """Wait until something has happened."""
-        waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(timeout, self._expire, waiter)
+        now = self._loop.time()
+        if until <= now:
+            # Also where more is about to come: who goes on sending doesn't get more time.
+            raise self._late()
+        self._waiter = self._loop.create_future()
+        self._due(min(now + timeout, until))
         try:
-            await waiter
+            await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
-    def _expire(self, waiter: "asyncio.Future[None]") -> None:
-        if not waiter.done():
-            waiter.set_exception(TimedOut(f"{self._origin}: no answer in time"))
+    def _due(self, deadline: float) -> None:
+        """Something must happen until then. Deadlines move on with every piece, so the alarm follows them only when it rings."""
+        self._deadline = deadline
+        if self._alarm is not None:
+            if self._rings <= deadline:
+                return
+            self._alarm.cancel()
+        self._rings = deadline
+        self._alarm = self._loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._forget is None and self._waiter is None:
+            return
+        if self._deadline - self._loop.time() > _EXACT:
+            self._due(self._deadline)
+        elif self._forget is not None:
+            self.abort()
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(self._late())
+
+    def _late(self) -> TimedOut:
+        return TimedOut(f"{self._origin}: no answer in time")
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -268,21 +313,20 @@ class Connection(asyncio.Protocol):
     def fall_asleep(self, forget: Callable[[], None]) -> None:
         """Be kept; `forget` is called if it goes before it is woken up."""
         self._forget = forget
-        self._timer = self._loop.call_later(_KEEP, self.abort)
+        self._due(self._loop.time() + _KEEP)
 
     def wake_up(self) -> None:
         """Be used again."""
         self._forget = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def abort(self) -> None:
         """Hang up."""
         forget, self._forget = self._forget, None
         if forget is not None:
             forget()
-        self.wake_up()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -399,12 +443,17 @@ class Connection(asyncio.Protocol):
 
 
 @contextlib.contextmanager
-def _in_time(target: Target, seconds: float) -> Iterator[None]:
+def _in_time(target: Target, seconds: float, until: float = math.inf) -> Iterator[None]:
     try:
-        with anyio.fail_after(seconds):
+        with anyio.fail_after(max(0.0, min(seconds, until - asyncio.get_running_loop().time()))):
             yield
     except TimeoutError:
         raise TimedOut(f"{target.origin}: no answer in time") from None
+
+
+def over(until: float) -> bool:
+    """Whether that time of the loop has come, as exactly as its timers know."""
+    return asyncio.get_running_loop().time() >= until - _GRAIN
 
 
 def reason(error: Exception) -> str:

@@ -5,28 +5,28 @@ the connection goes to one of exactly these. So neither a second look-up (DNS re
 Redirects are followed by hand, each as a new call; answers are bounded in bytes, before and after decompression, and in
 time. Never reads proxy variables and never keeps cookies.
 
-Calls through a proxy use the pool of `httpcore2`, the transport of `httpx2`, which is imported at the first of them. Read next:
-`kastra.netguard.connections`; `kastra.model.openai`, a caller.
+Read next: `kastra.netguard.connections`, and `kastra.netguard.proxy` for calls through one; `kastra.model.openai`, a caller.
 """
 
+import asyncio
 import contextlib
 import ipaddress
-import logging
+import math
 import socket
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urljoin
 
 import anyio
-import orjson
 
-from kastra.netguard.connections import AddressesOf, Connections, reason
-from kastra.netguard.errors import BadAnswer, ConnectionFailed, Refused, TimedOut
+from kastra.netguard.answer import Answer, StreamedAnswer
+from kastra.netguard.connections import Connection, Connections, over
+from kastra.netguard.errors import BadAnswer, Refused, TimedOut
+from kastra.netguard.fields import CROSS_ORIGIN, checked, is_token
 from kastra.netguard.policy import Address, Policy, Target
-from kastra.version import __version__
+from kastra.netguard.proxy import call_through, proxied
 
 if TYPE_CHECKING:
     import ssl
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """From host and port to addresses, in the order in which they are to be tried. Raises OSError."""
 
-_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
-_CROSS_ORIGIN_HEADERS = frozenset({"accept", "accept-language", "user-agent", "content-type"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_WITH_CONTENT = ("POST", "PUT", "PATCH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +58,6 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer. Header names are lower-case; repeated ones are joined by commas."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """The body as JSON.
-
-        Raises:
-            ValueError: it isn't JSON, or not in UTF-8.
-        """
-        return orjson.loads(self.body)
-
-    def text(self) -> str:
-        """The body as UTF-8 text; undecodable bytes are replaced."""
-        return self.body.decode("utf-8", "replace")
-
-
-@dataclass(frozen=True, slots=True)
-class StreamedAnswer:
-    """An answer whose body is still arriving. `chunks` yields decompressed bytes and raises as `Guard.request` does."""
-
-    status: int
-    headers: Mapping[str, str]
-    chunks: AsyncIterator[bytes]
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
@@ -164,22 +133,30 @@ class Guard:
             TimedOut: a limit of time was reached.
             BadAnswer: the answer is too large or malformed.
         """
+        until = asyncio.get_running_loop().time() + limits.timeout
         try:
-            with anyio.fail_after(limits.timeout):
-                async with self.stream(
-                    method,
-                    url,
-                    headers=headers,
-                    content=content,
-                    allow_private=allow_private,
-                    limits=limits,
-                    authorities=authorities,
-                    proxy=proxy,
-                ) as answer:
-                    body = b"".join([chunk async for chunk in answer.chunks])
-                    return Answer(answer.status, answer.headers, body)
-        except TimeoutError:
+            answer = await self.open(
+                method,
+                url,
+                headers=headers,
+                content=content,
+                allow_private=allow_private,
+                limits=limits,
+                authorities=authorities,
+                proxy=proxy,
+                until=until,
+            )
+            try:
+                pieces: list[bytes] = []
+                while piece := await answer.read(until):
+                    pieces.append(piece)
+            finally:
+                await answer.aclose()
+        except TimedOut:
+            if not over(until):
+                raise
             raise TimedOut(f"{Target.parse(url).origin}: no complete answer within {limits.timeout:g}s") from None
+        return Answer(answer.status, answer.headers, b"".join(pieces))
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -195,28 +172,60 @@ class Guard:
         proxy: str = "",
     ) -> AsyncIterator[StreamedAnswer]:
         """As `request`, with the body as it arrives. `limits.timeout` bounds each read, not the whole."""
+        answer = await self.open(
+            method,
+            url,
+            headers=headers,
+            content=content,
+            allow_private=allow_private,
+            limits=limits,
+            authorities=authorities,
+            proxy=proxy,
+        )
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    async def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+        allow_private: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+        authorities: str = "",
+        proxy: str = "",
+        until: float = math.inf,
+    ) -> StreamedAnswer:
+        """As `stream`, for callers that close the answer themselves.
+
+        Args:
+            until: time of the loop at which the head of the answer must have come.
+        """
         target = Target.parse(url)
-        fields = _headers(headers or {})
+        fields = checked(headers or {})
         for redirects in range(limits.max_redirects + 1):
-            async with self._send(method, target, fields, content, allow_private, limits, authorities, proxy) as answer:
-                location = answer.headers.get("location")
-                if answer.status not in _REDIRECTS or location is None or limits.max_redirects == 0:
-                    yield answer
-                    return
-                following = Target.parse(urljoin(target.url, location))
-                if redirects == limits.max_redirects:
-                    break
-                if target.scheme == "https" and following.scheme == "http":
-                    raise Refused(f"{target.origin}: redirected from https to http")
-                if answer.status == 303 or (answer.status in (301, 302) and method.upper() == "POST"):
-                    method, content = "GET", b""
-                    fields.pop("content-type", None)
-                if following.origin != target.origin:
-                    fields = {name: value for name, value in fields.items() if name in _CROSS_ORIGIN_HEADERS}
-                target = following
+            answer = await self._send(method, target, fields, content, allow_private, limits, authorities, proxy, until)
+            location = answer.headers.get("location")
+            if answer.status not in _REDIRECTS or location is None or limits.max_redirects == 0:
+                return answer
+            await answer.aclose()
+            following = Target.parse(urljoin(target.url, location))
+            if redirects == limits.max_redirects:
+                break
+            if target.scheme == "https" and following.scheme == "http":
+                raise Refused(f"{target.origin}: redirected from https to http")
+            if answer.status == 303 or (answer.status in (301, 302) and method.upper() == "POST"):
+                method, content = "GET", b""
+                fields.pop("content-type", None)
+            if following.origin != target.origin:
+                fields = {name: value for name, value in fields.items() if name in CROSS_ORIGIN}
+            target = following
         raise BadAnswer(f"{target.origin}: more than {limits.max_redirects} redirects")
 
-    @contextlib.asynccontextmanager
     async def _send(
         self,
         method: str,
@@ -227,32 +236,33 @@ class Guard:
         limits: Limits,
         authorities: str,
         proxy: str,
-    ) -> AsyncIterator[StreamedAnswer]:
-        if not _is_token(method):
+        until: float,
+    ) -> StreamedAnswer:
+        if not is_token(method):
             raise BadAnswer(f"{target.origin}: the request is no valid HTTP")
-        headers = [("Host", target.origin.partition("//")[2]), ("Accept-Encoding", "gzip, deflate"), *fields.items()]
-        if content or method.upper() in ("POST", "PUT", "PATCH"):
+        method, timeout = method.upper(), limits.timeout
+        headers = [("Host", target.authority), ("Accept-Encoding", "gzip, deflate"), *fields.items()]
+        if content or method in _WITH_CONTENT:
             headers.append(("Content-Length", str(len(content))))
         pool = self._pool(target, allow_private, authorities, proxy)
-        if isinstance(pool, Connections):
-            async with pool.stream(
-                method.upper(),
+        connect_timeout = min(limits.connect_timeout, timeout)
+        if not isinstance(pool, Connections):
+            return await call_through(
+                pool,
+                method,
                 target,
                 headers,
                 content,
-                connect_timeout=min(limits.connect_timeout, limits.timeout),
-                timeout=limits.timeout,
-            ) as connection:
-                coding, body = connection.headers.get("content-encoding", ""), connection.body(limits.timeout)
-                chunks = _bounded(target, coding, body, limits)
-                try:
-                    yield StreamedAnswer(connection.status, connection.headers, chunks)
-                finally:
-                    await chunks.aclose()
-                    await body.aclose()
-            return
-        async with _through_proxy(pool, method.upper(), target, headers, content, limits) as answer:
-            yield answer
+                connect_timeout=connect_timeout,
+                timeout=timeout,
+                until=until,
+                most=limits.max_bytes,
+            )
+        connection = await pool.call(
+            method, target, headers, content, connect_timeout=connect_timeout, timeout=timeout, until=until
+        )
+        source = _Direct(pool, target, connection, timeout)
+        return StreamedAnswer(target, connection.status, connection.headers, source, limits.max_bytes)
 
     def _pool(
         self, target: Target, allow_private: bool, authorities: str, proxy: str
@@ -281,21 +291,26 @@ class Guard:
                 secure.set_alpn_protocols(["http/1.1"])
             return Connections(addresses_of, secure)
 
-        import httpcore2
-
-        # At DEBUG it logs headers, in which there are keys.
-        logging.getLogger("httpcore2").setLevel(logging.WARNING)
-        options: dict[str, Any] = {
-            "ssl_context": secure,
-            "max_connections": 200,
-            "max_keepalive_connections": 50,
-            "keepalive_expiry": 30.0,
-            "network_backend": _checked_backend(addresses_of),
-        }
         through = Target.parse(proxy)
-        if through.scheme == "https":
-            options["proxy_ssl_context"] = _tls(through, "")
-        return httpcore2.AsyncHTTPProxy(through.origin, **options)
+        return proxied(through, addresses_of, secure, _tls(through, "") if through.scheme == "https" else None)
+
+
+class _Direct:
+    """The body of an answer that comes over a connection of ours."""
+
+    __slots__ = ("_connection", "_pool", "_target", "_timeout")
+
+    def __init__(self, pool: Connections, target: Target, connection: Connection, timeout: float) -> None:
+        self._pool = pool
+        self._target = target
+        self._connection = connection
+        self._timeout = timeout
+
+    def read(self, until: float) -> Awaitable[bytes]:
+        return self._connection.read(self._timeout, until)
+
+    async def aclose(self) -> None:
+        self._pool.done(self._target, self._connection)
 
 
 async def _checked(policy: Policy, resolver: Resolver, host: str, port: int, allow_private: bool) -> Sequence[Address]:
@@ -313,40 +328,6 @@ async def _checked(policy: Policy, resolver: Resolver, host: str, port: int, all
             raise LookupError(f"the host {host} has no address")
     policy.check(host, addresses, allow_private=allow_private)
     return addresses
-
-
-@contextlib.asynccontextmanager
-async def _through_proxy(
-    pool: "httpcore2.AsyncConnectionPool",
-    method: str,
-    target: Target,
-    headers: Sequence[tuple[str, str]],
-    content: bytes,
-    limits: Limits,
-) -> AsyncIterator[StreamedAnswer]:
-    import httpcore2
-
-    url = httpcore2.URL(
-        scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
-    )
-    waits = {"pool": limits.timeout, "read": limits.timeout, "write": limits.timeout}
-    with _mapped(target):
-        async with pool.stream(
-            method.encode(),
-            url,
-            headers=[(name.encode(), value.encode("latin-1")) for name, value in headers],
-            content=content,
-            extensions={"timeout": {"connect": min(limits.connect_timeout, limits.timeout), **waits}},
-        ) as response:
-            received: dict[str, str] = {}
-            for raw_name, raw_value in response.headers:
-                name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-                received[name] = f"{received[name]}, {value}" if name in received else value
-            chunks = _bounded(target, received.get("content-encoding", ""), response.aiter_stream(), limits)
-            try:
-                yield StreamedAnswer(response.status, received, chunks)
-            finally:
-                await chunks.aclose()
 
 
 def _tls(target: Target, authorities: str) -> "ssl.SSLContext":
@@ -367,118 +348,3 @@ def _literal(host: str) -> tuple[Address, ...]:
         return (ipaddress.ip_address(host),)
     except ValueError:
         return ()
-
-
-def _is_token(text: str) -> bool:
-    return bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)
-
-
-def _headers(headers: Mapping[str, str]) -> dict[str, str]:
-    fields = {"user-agent": f"kastra/{__version__}", "accept": "*/*"}
-    for name, value in headers.items():
-        lower = name.lower()
-        if lower in _OWN_HEADERS:
-            raise Refused(f"header {name}: it is set by the connection and can't be given")
-        if not _is_token(name):
-            raise Refused("header: its name has characters that HTTP doesn't allow")
-        if any((ord(c) < 32 and c != "\t") or ord(c) == 127 or ord(c) > 255 for c in value):
-            raise Refused(f"header {name}: its value has characters that HTTP doesn't allow")
-        fields[lower] = value.strip()
-    return fields
-
-
-def _checked_backend(addresses_of: AddressesOf) -> "httpcore2.AsyncNetworkBackend":
-    import httpcore2
-
-    class CheckedBackend(httpcore2.AsyncNetworkBackend):
-        """Connects to checked addresses only."""
-
-        def __init__(self) -> None:
-            self._plain: Any = httpcore2.AnyIOBackend()
-
-        async def connect_tcp(
-            self,
-            host: str,
-            port: int,
-            timeout: float | None = None,
-            local_address: str | None = None,
-            socket_options: Iterable[Any] | None = None,
-        ) -> httpcore2.AsyncNetworkStream:
-            try:
-                with anyio.fail_after(timeout):
-                    addresses = await addresses_of(host, port)
-            except TimeoutError:
-                raise httpcore2.ConnectTimeout(f"{host} was not resolved in time") from None
-            except LookupError as error:
-                raise httpcore2.ConnectError(str(error.args[0])) from None
-            for index, address in enumerate(addresses):
-                try:
-                    # Each address gets its part of the time, so that a silent first one leaves some for the others.
-                    share = None if timeout is None else timeout / (len(addresses) - index)
-                    stream: httpcore2.AsyncNetworkStream = await self._plain.connect_tcp(
-                        str(address), port, share, local_address, socket_options
-                    )
-                    return stream
-                except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                    if index == len(addresses) - 1:
-                        raise
-            raise AssertionError("unreachable: there is at least one address")
-
-        async def connect_unix_socket(
-            self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-        ) -> httpcore2.AsyncNetworkStream:
-            raise Refused("unix sockets are not called")
-
-        async def sleep(self, seconds: float) -> None:
-            await anyio.sleep(seconds)
-
-    return CheckedBackend()
-
-
-@contextlib.contextmanager
-def _mapped(target: Target) -> Iterator[None]:
-    import httpcore2
-
-    try:
-        yield
-    except httpcore2.TimeoutException:
-        raise TimedOut(f"{target.origin}: no answer in time") from None
-    except (httpcore2.ConnectError, httpcore2.NetworkError) as error:
-        what = "no connection" if isinstance(error, httpcore2.ConnectError) else "the connection broke"
-        raise ConnectionFailed(f"{target.origin}: {what}{reason(error)}") from None
-    except httpcore2.RemoteProtocolError as error:
-        # A connection closed before the answer was complete is reported as a protocol error, too.
-        raise ConnectionFailed(f"{target.origin}: the answer broke off or isn't HTTP{reason(error)}") from None
-    except httpcore2.ProtocolError:
-        # Without its text, which quotes the header that it is about.
-        raise BadAnswer(f"{target.origin}: the request is no valid HTTP") from None
-
-
-async def _bounded(
-    target: Target, encoding: str, chunks: AsyncIterator[bytes], limits: Limits
-) -> AsyncGenerator[bytes, None]:
-    coding = encoding.strip().lower()
-    if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise BadAnswer(f"{target.origin}: content encoding {coding[:40]!r} is not supported")
-    inflate = zlib.decompressobj(wbits=47) if coding not in ("", "identity") else None
-    received = produced = 0
-    with _mapped(target):
-        async for chunk in chunks:
-            received += len(chunk)
-            if received > limits.max_bytes:
-                raise BadAnswer(f"{target.origin}: the answer is larger than {limits.max_bytes} bytes")
-            part = chunk
-            if inflate is not None:
-                try:
-                    part = inflate.decompress(chunk, limits.max_bytes - produced + 1)
-                except zlib.error:
-                    raise BadAnswer(f"{target.origin}: the answer's {coding} encoding is broken") from None
-            produced += len(part)
-            if produced > limits.max_bytes:
-                raise BadAnswer(
-                    f"{target.origin}: the answer is larger than {limits.max_bytes} bytes once decompressed"
-                )
-            if part:
-                yield part
-    if inflate is not None and received and not inflate.eof:
-        raise BadAnswer(f"{target.origin}: the answer's {coding} encoding ends too early")

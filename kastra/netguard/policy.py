@@ -13,7 +13,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Self
 
 from kastra.netguard.errors import Refused
@@ -166,7 +166,7 @@ def _within(entries: Iterable[str], address: Address) -> bool:
     return any(n is not None and n.version == plain.version and plain in n for n in networks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """A URL taken apart once, so that what is checked is what is called."""
 
@@ -175,7 +175,12 @@ class Target:
     port: int
     path: str
 
-    @property
+    @cached_property
+    def authority(self) -> str:
+        """`host:port`, as a request names it; a standard port is left out."""
+        return self.origin.partition("//")[2]
+
+    @cached_property
     def origin(self) -> str:
         """`https://host:port`, all that errors show of a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -1,5 +1,6 @@
 """Calls go over kept connections, and over one that is in doubt never."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
@@ -7,7 +8,7 @@ import anyio.abc
 import pytest
 import uvloop
 
-from kastra.netguard import BadAnswer, ConnectionFailed, Guard, Limits, Policy
+from kastra.netguard import BadAnswer, ConnectionFailed, Guard, Limits, Policy, TimedOut
 
 Handle = Callable[[anyio.abc.SocketStream, bytes], Awaitable[None]]
 
@@ -230,6 +231,34 @@ async def test_an_answer_that_nobody_reads_stops_arriving(server: Server, guard:
             if read > sent // 2 + 1_000_000:
                 break
         assert read > 1_000_000
+
+
+async def test_what_has_arrived_is_read_in_one_and_what_has_not_only_until_the_moment_that_is_named(
+    server: Server, guard: Guard
+) -> None:
+    now = asyncio.get_running_loop().time
+    server.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n")
+    answer = await guard.open("GET", server.url, allow_private=True)
+    body = b""
+    while len(body) < 4:
+        body += await answer.read(now() + 30)
+    assert body == b"abcd"
+    with pytest.raises(TimedOut, match="no answer in time"):
+        await answer.read(now() + 0.01)
+    await answer.aclose()
+    assert await answer.read() == b""
+    await answer.aclose()
+    await server.closed.wait()
+
+
+async def test_a_head_that_does_not_come_until_the_moment_that_is_named_costs_the_connection(
+    server: Server, guard: Guard
+) -> None:
+    server.says(b"HTTP/1.1 200 OK\r\n")
+    with pytest.raises(TimedOut, match="no answer in time"):
+        await guard.open("GET", server.url, allow_private=True, until=asyncio.get_running_loop().time() + 0.05)
+    server.handle = server.ok
+    assert await ask(guard, server) == b"ok"
 
 
 async def test_a_method_that_is_none_is_not_sent(server: Server, guard: Guard) -> None:

@@ -55,10 +55,12 @@ def ref(key: str) -> dict[str, Any]:
     return {"secretKeyRef": {"name": "s", "key": key}}
 
 
-def entries(services: AgentServices, url: str, model: Any = None, **provider: Any) -> list[ModelEntry]:
+def entries(
+    services: AgentServices, url: str, model: Any = None, generation: int = 1, **provider: Any
+) -> list[ModelEntry]:
     def made(kind: str, name: str, spec: Any, refs: dict[str, str]) -> ClosureObject:
         plain = {"kind": kind, "name": name, "namespace": "default", "spec": spec, "refs": refs, "uid": name}
-        return cast(ClosureObject, {**plain, "generation": 1})
+        return cast(ClosureObject, {**plain, "generation": generation})
 
     spec = {"type": "openai", "baseURL": url, "allowPrivate": True, "apiKeyFrom": ref("key"), **provider}
     objects = {
@@ -89,6 +91,28 @@ async def test_a_missing_key_is_named_with_its_provider(services: AgentServices,
     with pytest.raises(ModelError, match="ModelProvider default/p: Secret default/s has no key other") as caught:
         await ask(services, entries(services, provider.url, apiKeyFrom=ref("other")))
     assert caught.value.kind == "authorization"
+
+
+async def test_runs_that_resolved_the_same_versions_share_the_model_and_others_have_their_own(
+    services: AgentServices, provider: fake.FakeProvider
+) -> None:
+    def made(model: Any = None, **fields: Any) -> ModelEntry:
+        return entries(services, provider.url, model, **fields)[0]
+
+    assert made() is made()
+    assert made({"name": "other"}) is not made()
+    assert made(apiKeyFrom=ref("other")) is not made()
+    # Rules of a scripted one count how often they have answered: for a closure, not for all of them.
+    rules = {"parameters": {"rules": [{"reply": "Yes."}]}}
+    assert made(rules, type="scripted") is not made(rules, type="scripted")
+
+
+async def test_the_limits_are_those_of_the_version_that_was_resolved_last(
+    services: AgentServices, provider: fake.FakeProvider
+) -> None:
+    for generation, limit in ((1, 2), (2, 5), (1, 2)):
+        found = entries(services, provider.url, generation=generation, rateLimits={"maxConcurrent": limit})[0]
+        assert found.limiters[1].limits.max_concurrent == limit
 
 
 async def test_limits_are_shared_by_all_who_make_the_model_anew(

@@ -3,10 +3,9 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from importlib import import_module as sdk  # seconds, which every process of pytest would wait for at its start
+from typing import TYPE_CHECKING, Any
 
-import anthropic
-import openai
 import orjson
 import pytest
 
@@ -15,6 +14,9 @@ from kastra.model import testing_streams as said
 from kastra.model.interface import Message, ModelRequest, ModelResponse, ToolDefinition, collected, stream
 
 from .conftest import KEY, Make
+
+if TYPE_CHECKING:
+    import anthropic
 
 ASK: list[Message] = [{"role": "user", "content": "Hi"}]
 TOOLS = [ToolDefinition(name, name, {"type": "object"}) for name in ("lookup", "order")]
@@ -87,7 +89,7 @@ def calls(response: ModelResponse) -> list[tuple[str, str, Any]]:
 @pytest.mark.parametrize("name", sorted(OPENAI))
 async def test_the_openai_sdk_reads_the_same_from_a_stream(name: str, provider: fake.FakeProvider, make: Make) -> None:
     tools: Sequence[Any] = [{"type": "function", "function": {"name": t.name, "parameters": {}}} for t in TOOLS]
-    async with openai.AsyncOpenAI(api_key=KEY, base_url=provider.url, max_retries=0) as client:
+    async with sdk("openai").AsyncOpenAI(api_key=KEY, base_url=provider.url, max_retries=0) as client:
         for answer in cuts(OPENAI[name]):
             provider.answer(answer)
             text, heard, usage, reason = "", {}, None, None
@@ -121,7 +123,7 @@ async def test_the_anthropic_sdk_reads_the_same_from_a_stream(
     name: str, provider: fake.FakeProvider, make: Make
 ) -> None:
     base = provider.url.removesuffix("/v1")
-    async with anthropic.AsyncAnthropic(api_key=KEY, base_url=base, max_retries=0) as client:
+    async with sdk("anthropic").AsyncAnthropic(api_key=KEY, base_url=base, max_retries=0) as client:
         for answer in cuts(CLAUDE[name]):
             provider.answer(answer)
             async with client.messages.stream(
@@ -144,7 +146,7 @@ async def test_the_anthropic_sdk_reads_the_same_from_a_whole_answer(
     }[name]
     answer = said.claude(*blocks, usage={"input_tokens": 10, "cache_read_input_tokens": 80, "output_tokens": 5})
     base = provider.url.removesuffix("/v1")
-    async with anthropic.AsyncAnthropic(api_key=KEY, base_url=base, max_retries=0) as client:
+    async with sdk("anthropic").AsyncAnthropic(api_key=KEY, base_url=base, max_retries=0) as client:
         provider.answer(answer)
         message = await client.messages.create(
             model="m-1", max_tokens=100, messages=[{"role": "user", "content": "Hi"}]
@@ -153,7 +155,7 @@ async def test_the_anthropic_sdk_reads_the_same_from_a_whole_answer(
     same(await make("anthropic").generate(ModelRequest(ASK, TOOLS)), message)
 
 
-def same(response: ModelResponse, message: anthropic.types.Message) -> None:
+def same(response: ModelResponse, message: "anthropic.types.Message") -> None:
     blocks = message.content
     assert response.text == "".join(block.text for block in blocks if block.type == "text")
     assert calls(response) == [(block.id, block.name, block.input) for block in blocks if block.type == "tool_use"]
@@ -169,7 +171,7 @@ def same(response: ModelResponse, message: anthropic.types.Message) -> None:
 
 async def test_requests_of_both_sides_are_the_same_to_the_openai_wire(provider: fake.FakeProvider, make: Make) -> None:
     provider.answer(fake.text("a"), fake.text("b"))
-    async with openai.AsyncOpenAI(api_key=KEY, base_url=provider.url, max_retries=0) as client:
+    async with sdk("openai").AsyncOpenAI(api_key=KEY, base_url=provider.url, max_retries=0) as client:
         await client.chat.completions.create(
             model="m-1",
             messages=[{"role": "user", "content": "Hi"}],
@@ -194,7 +196,7 @@ async def test_requests_of_both_sides_are_the_same_to_the_anthropic_wire(
     provider: fake.FakeProvider, make: Make
 ) -> None:
     provider.answer(said.claude(said.words("a")), said.claude(said.words("b")))
-    async with anthropic.AsyncAnthropic(
+    async with sdk("anthropic").AsyncAnthropic(
         api_key=KEY, base_url=provider.url.removesuffix("/v1"), max_retries=0
     ) as client:
         await client.messages.create(
