@@ -16,6 +16,7 @@ from kastra.api.meta import GROUP
 from kastra.api.object import Object
 from kastra.client.interface import PatchType, WriteOptions
 from kastra.runtime.manager import Manager
+from kastra.runtime.predicates import came_went_or_ended, deleted
 from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.run_owners import is_needed
 from kastra.runtime.token_bucket import TokenBucket
@@ -31,7 +32,9 @@ RATE, BURST = 100.0, 300
 MOST_NAMED = 100
 """Unfinished Runs that a Workflow's status names."""
 
-_UNFINISHED, _FINISHED = "target/unfinished", "target/finished"
+_INDEX = "target"
+"""Index of Runs by what they execute and whether they have ended."""
+_UNFINISHED, _FINISHED = "unfinished", "finished"
 _OPTIONS = WriteOptions(field_manager="kastra-activity")
 _LIMITS = (("Succeeded", "successfulRunsLimit"), ("Failed", "failedRunsLimit"))
 
@@ -83,14 +86,13 @@ class Activity:
         if due > now:
             return Result(requeue_after=due - now)
         self._due.pop(request, None)
-        key = _key(self._kind, request)
-        patch = self._status(target, request, self._runs.by_index(_UNFINISHED, key))
+        patch = self._status(target, request, self._runs.by_index(_INDEX, _key(_UNFINISHED, self._kind, request)))
         if patch:
             self._written[request] = now
             with suppress(NotFound):
                 await self._client.patch(target.ref, {"status": patch}, PatchType.MERGE, _OPTIONS, subresource="status")
         if self._kind == "Workflow":
-            await self._trim(target, key)
+            await self._trim(target, request)
         return Result()
 
     def _status(self, target: Object, request: Request, unfinished: Sequence[Object]) -> dict[str, Any]:
@@ -116,12 +118,13 @@ class Activity:
             return None
         return {"name": name, "phase": run.status.get("phase", "Pending"), "time": created}
 
-    async def _trim(self, workflow: Object, key: str) -> None:
+    async def _trim(self, workflow: Object, request: Request) -> None:
         """Delete the oldest finished Runs beyond the limits that the Workflow names; without one all are kept."""
         history = workflow.spec.get("history") or {}
         if not any(name in history for _, name in _LIMITS):
             return
-        finished = sorted(self._runs.by_index(_FINISHED, key), key=lambda run: str(run.status.get("completionTime")))
+        ended = self._runs.by_index(_INDEX, _key(_FINISHED, self._kind, request))
+        finished = sorted(ended, key=lambda run: str(run.status.get("completionTime")))
         for phase, name in _LIMITS:
             limit = history.get(name)
             of_phase = [run for run in finished if run.status.get("phase") == phase]
@@ -139,27 +142,28 @@ def _target(run: Object, kind: str) -> Request | None:
     return Request(target.get("namespace") or run.namespace, target.get("name", ""))
 
 
-def _key(kind: str, request: Request) -> str:
-    return f"{kind}/{request.namespace}/{request.name}"
+def _key(state: str, kind: str, request: Request) -> str:
+    return f"{state}/{kind}/{request.namespace}/{request.name}"
 
 
-def _of(run: Object, *, finished: bool) -> list[str]:
-    if run.is_condition_true("Complete") is not finished:
-        return []
+def _of(run: Object) -> list[str]:
     kind = (run.spec.get("target") or {}).get("kind", "")
     request = _target(run, kind)
-    return [_key(kind, request)] if request is not None and kind in KINDS else []
+    if request is None or kind not in KINDS:
+        return []
+    return [_key(_FINISHED if run.is_condition_true("Complete") else _UNFINISHED, kind, request)]
+
+
+def _phase_changed(old: Object | None, new: Object | None) -> bool:
+    return old is None or new is None or old.status.get("phase") != new.status.get("phase")
 
 
 def setup(manager: Manager) -> None:
     """One controller per kind that can be run and has a status for it."""
-    indexer = manager.cache.informer(RUN).indexer
-    indexer.add_index(_UNFINISHED, lambda run: _of(run, finished=False))
-    indexer.add_index(_FINISHED, lambda run: _of(run, finished=True))
+    manager.cache.informer(RUN).indexer.add_index(_INDEX, _of)
     for kind in KINDS:
         activity = Activity(manager, kind)
-        controller = manager.controller(
-            f"{kind}.{GROUP}", activity, name=f"activity/{kind.lower()}", predicate=lambda old, new: new is None
-        )
+        controller = manager.controller(f"{kind}.{GROUP}", activity, name=f"activity/{kind.lower()}", predicate=deleted)
         activity.put_off = controller.queue.add_after
-        controller.watches(RUN, activity.concerned)
+        # Of its Runs, a Workflow shows phases too.
+        controller.watches(RUN, activity.concerned, _phase_changed if kind == "Workflow" else came_went_or_ended)

@@ -31,6 +31,7 @@ from kastra.memory.interface import ThreadDirectory, ThreadKey, ThreadRefused
 from kastra.runtime.closure import UnresolvedReferences
 from kastra.runtime.manager import Manager
 from kastra.runtime.model_default import with_default_models
+from kastra.runtime.predicates import came_went_or_ended, referred_changed
 from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.references import Target as Place
 from kastra.runtime.run_owners import AGAIN, is_needed
@@ -418,9 +419,11 @@ class RunReconciler:
 def _options(view: RunView, thread: ThreadKey | None) -> dict[str, Any]:
     """What the target's runner is handed beside the input."""
     found: dict[str, Any] = {} if thread is None else {"thread": thread.plain()}
+    if view.spec.tool_choice is None and view.spec.max_steps is None:
+        return found
     plain = view.spec.plain()
     asked = {name: plain[name] for name in ("toolChoice", "maxSteps") if plain.get(name) is not None}
-    return {**found, "request": asked} if asked else found
+    return {**found, "request": asked}
 
 
 def _durability(view: RunView, closure: Closure) -> Literal["power", "process"]:
@@ -452,10 +455,10 @@ def setup(manager: Manager) -> None:
     reconciler.crowded = lambda: len(controller.queue) >= CROWD
     controller.source(TOPIC, reconciler.submitted)
     manager.cache.informer(KIND).indexer.add_index(WAITING, _waits)
-    controller.watches(KIND, _repeating_runs(manager))
+    controller.watches(KIND, _repeating_runs(manager), came_went_or_ended)
     for kind in (*TARGETS, "Model", "ModelProvider"):
         # A Run that waits for its target, or for what its target needs, is looked at again when that changes.
-        controller.watches(f"{kind}.{GROUP}", _waiting_runs(manager))
+        controller.watches(f"{kind}.{GROUP}", _waiting_runs(manager), referred_changed)
 
 
 def _waiting_runs(manager: Manager) -> Callable[[Object], list[Request]]:

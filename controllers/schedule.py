@@ -27,6 +27,7 @@ from kastra.clock import parse_rfc3339, rfc3339
 from kastra.failpoint import failpoint
 from kastra.runtime.declarative import Context, controller
 from kastra.runtime.manager import Manager
+from kastra.runtime.predicates import came_went_or_ended
 from kastra.runtime.readiness import EARLY, Dependencies, examine, suspended
 from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.schedules import spec as schedules
@@ -350,13 +351,9 @@ def _schedule_of(run: Object) -> list[Request]:
     return [Request(run.namespace, name)] if name else []
 
 
-def _came_went_or_ended(old: Object | None, new: Object | None) -> bool:
-    return old is None or new is None or old.is_condition_true("Complete") != new.is_condition_true("Complete")
-
-
 def setup(manager: Manager) -> None:
     """The controller, which looks at a Schedule when its target, or a Run of it, changes."""
     manager.cache.informer(RUN).indexer.add_index(INDEX, _labelled)
     kinds = ("Workflow", "Network", "Agent", "Tool")
     made = manager.add(controller(ScheduleView, watches=kinds, concurrency=8)(Scheduler))
-    made.watches(RUN, _schedule_of, _came_went_or_ended)
+    made.watches(RUN, _schedule_of, came_went_or_ended)

@@ -9,6 +9,7 @@ from kastra.api.errors import AlreadyExists, NotFound
 from kastra.api.object import Object
 from kastra.client.interface import WriteOptions
 from kastra.runtime.manager import Manager
+from kastra.runtime.predicates import deleted
 from kastra.runtime.reconcile import Request, Result
 
 NAME = "default"
@@ -41,4 +42,4 @@ def _namespace_of(account: Object) -> list[Request]:
 def setup(manager: Manager) -> None:
     """One controller over namespaces, which also looks when an account goes."""
     controller = manager.controller("Namespace", DefaultAccounts(manager), name="serviceaccount")
-    controller.watches("ServiceAccount", _namespace_of, lambda old, new: new is None)
+    controller.watches("ServiceAccount", _namespace_of, deleted)

@@ -165,10 +165,12 @@ class Subscription:
 
 
 class _Topic:
-    __slots__ = ("floor", "known", "ring", "stamps", "subscribers", "touched")
+    __slots__ = ("floor", "kept", "known", "passing", "ring", "stamps", "subscribers", "touched")
 
-    def __init__(self, floor: int, now: float, known: bool) -> None:
+    def __init__(self, floor: int, now: float, known: bool, kept: int, passing: bool) -> None:
         self.floor = floor
+        self.kept = kept
+        self.passing = passing
         # False while there were only subscribers: then nobody knows yet where its events begin.
         self.known = known
         self.ring: deque[Item] = deque()
@@ -205,13 +207,15 @@ class Bus:
         ring.extend(items)
         found.stamps.append((now, items[-1][0]))
         found.touched = now
-        kept = min(self._ring, _PASSING_RING) if topic.startswith(PASSING) else self._ring
-        while len(ring) > kept:
+        while len(ring) > found.kept:
             found.floor = ring.popleft()[0]
-        self._forget(found, now)
-        for subscriber in tuple(found.subscribers):
-            subscriber._push(items)
-        if topic.startswith(PASSING):
+        oldest = found.stamps[0]
+        if oldest[0] < now - RING_AGE or oldest[1] <= found.floor:
+            self._forget(found, now)
+        if found.subscribers:
+            for subscriber in tuple(found.subscribers):
+                subscriber._push(items)
+        if found.passing:
             self._passing.move_to_end(topic)
             self._sweep(now)
 
@@ -265,8 +269,10 @@ class Bus:
         return len(self._topics)
 
     def _make(self, name: str, floor: int, known: bool = True) -> _Topic:
-        topic = self._topics[name] = _Topic(floor, self._clock.monotonic(), known)
-        if name.startswith(PASSING):
+        passing = name.startswith(PASSING)
+        kept = min(self._ring, _PASSING_RING) if passing else self._ring
+        topic = self._topics[name] = _Topic(floor, self._clock.monotonic(), known, kept, passing)
+        if passing:
             self._passing[name] = topic
             self._sweep(topic.touched)
         return topic

@@ -12,6 +12,7 @@ Source: client-go's util/jsonpath. Read next: `kastra.api.jsonpath_template`, th
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 MAX_LENGTH = 8192
@@ -58,8 +59,11 @@ def compile_query(path: str) -> Query:
     return lambda obj: follow(steps, obj, Missing.NOTHING)
 
 
+@lru_cache(256)
 def compile_path(path: str) -> Callable[[Any], Any]:
     """A function from an object to the first value at `path`, or None. Made for columns; plain paths are fastest.
+
+    Columns of different kinds often have the same path, so the latest are kept.
 
     Raises:
         JSONPathError: `path` is not a path.

@@ -263,7 +263,11 @@ def _order(entry: Entry) -> tuple[str, ...]:
 def _reduce(entries: Iterable[Entry], taken: FieldSet, removed: FieldSet) -> list[Entry]:
     """The entries without what was taken from them or is gone; those left with nothing are dropped."""
     out = []
+    touched = {*taken, *removed}
     for entry in entries:
+        if touched.isdisjoint(entry["fieldsV1"]):
+            out.append(entry)
+            continue
         fields = without(difference(entry["fieldsV1"], taken), removed)
         if fields:
             out.append(entry if fields == entry["fieldsV1"] else {**entry, "fieldsV1": fields})
@@ -272,7 +276,7 @@ def _reduce(entries: Iterable[Entry], taken: FieldSet, removed: FieldSet) -> lis
 
 def _cap(entries: list[Entry]) -> list[Entry]:
     """The entries with the oldest updates joined, one bucket for each version, until there are few enough."""
-    while True:
+    while len(entries) > MAX_UPDATE_MANAGERS:
         updates = sorted((entry for entry in entries if entry["operation"] == UPDATE), key=_order)
         if len(updates) <= MAX_UPDATE_MANAGERS:
             return entries
@@ -287,6 +291,7 @@ def _cap(entries: list[Entry]) -> list[Entry]:
             fields = union(fields, entry["fieldsV1"])
         entries = [entry for entry in entries if entry not in joined]
         entries.append(_entry(ANCIENT_CHANGES, UPDATE, oldest, second.get("time", ""), fields, ""))
+    return entries
 
 
 def _client_side_applied(live: Mapping[str, Any], root: Node, manager: str, api_version: str) -> FieldSet:

@@ -1,8 +1,10 @@
 """The immutable object: bytes, parsed on first access.
 
 Bytes are what the store keeps, what the wire sends and what informers share; most objects pass through a process without
-anyone reading a field. The stored form is JSON that starts with `{"metadata":{` and has no resourceVersion; the revision
-is spliced in when the object is served, so that it can be assigned without encoding again.
+anyone reading a field. What was parsed last is remembered by its bytes for a while, since a state of an object passes through
+several hands at about the same time: the writer's, the watches', those of whoever looks at it then. The stored form is JSON
+that starts with `{"metadata":{` and has no resourceVersion; the revision is spliced in when the object is served, so that it
+can be assigned without encoding again.
 
 Read next: `kastra.client.interface`, which hands these out.
 """
@@ -17,9 +19,22 @@ from .meta import ObjectRef, find_condition
 _PREFIX = b'{"metadata":{'
 _NOTHING: Mapping[str, Any] = {}
 
+_LARGEST_KEPT = 8192
+"""Bytes of an object that is remembered parsed; larger ones are rare, and weigh too much."""
+_PLACES = 1021
+"""A prime, since addresses of bytes of one length lie at regular steps."""
+_UNASSIGNED = -2
+"""In the place of a revision: the object is about to be stored, and gets one then."""
+_Parsed = tuple[bytes, int, dict[str, Any]]
+# A place per address, not a map: whoever comes later takes it over, so that nothing need be thrown out, from any thread.
+_parsed_last: list[_Parsed | None] = [None] * _PLACES
 
-def encode_stored(data: Mapping[str, Any]) -> bytes:
+
+def encode_stored(data: Mapping[str, Any], *, remember: bool = False) -> bytes:
     """`data` in stored form: `metadata` first, no resourceVersion. The result is an exact-size copy.
+
+    Args:
+        remember: whoever looks at the object next sees what is in `data`, which is plain JSON and never changed any more.
 
     Raises:
         ValueError: there is no metadata with a name, or a value that JSON can't hold.
@@ -32,7 +47,10 @@ def encode_stored(data: Mapping[str, Any]) -> bytes:
         if key not in ordered:
             ordered[key] = value
     # orjson over-allocates its result; a copy of exact size is what a cache of many should hold.
-    return bytes(bytearray(orjson.dumps(ordered)))
+    stored = bytes(bytearray(orjson.dumps(ordered)))
+    if remember and len(stored) <= _LARGEST_KEPT:
+        _parsed_last[(id(stored) >> 4) % _PLACES] = (stored, _UNASSIGNED, ordered)
+    return stored
 
 
 def with_revision(stored: bytes, revision: int) -> bytes:
@@ -86,9 +104,21 @@ class Object:
         return self._data or self._parse()
 
     def _parse(self) -> dict[str, Any]:
-        data: dict[str, Any] = orjson.loads(self._stored if self._stored is not None else self._raw or b"{}")
+        source = self._stored if self._stored is not None else self._raw or b"{}"
+        place = (id(source) >> 4) % _PLACES
+        known = _parsed_last[place]
+        if known is not None and known[0] is source and known[1] in (self._revision, _UNASSIGNED):
+            data: dict[str, Any] = known[2]
+            if known[1] == _UNASSIGNED:
+                data["metadata"]["resourceVersion"] = str(self._revision)
+                _parsed_last[place] = (source, self._revision, data)
+            self._data = data
+            return data
+        data = orjson.loads(source)
         if self._stored is not None:
             data["metadata"]["resourceVersion"] = str(self._revision)
+        if len(source) <= _LARGEST_KEPT:
+            _parsed_last[place] = (source, self._revision, data)
         self._data = data
         return data
 
@@ -100,19 +130,19 @@ class Object:
     @property
     def api_version(self) -> str:
         """`group/version`."""
-        api_version: str = self.data.get("apiVersion", "")
+        api_version: str = (self._data or self._parse()).get("apiVersion", "")
         return api_version
 
     @property
     def kind(self) -> str:
         """The kind, as in the manifest."""
-        kind: str = self.data.get("kind", "")
+        kind: str = (self._data or self._parse()).get("kind", "")
         return kind
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """ObjectMeta."""
-        # The most read of all: the slot directly, here and in the four below.
+        # The most read of all: the slot directly, here and in many others.
         metadata: Mapping[str, Any] = (self._data or self._parse()).get("metadata") or _NOTHING
         return metadata
 
@@ -143,7 +173,7 @@ class Object:
     @property
     def generation(self) -> int:
         """metadata.generation; 0 for kinds that have none."""
-        generation: int = self.metadata.get("generation", 0)
+        generation: int = ((self._data or self._parse()).get("metadata") or _NOTHING).get("generation", 0)
         return generation
 
     @property
@@ -169,17 +199,17 @@ class Object:
     @property
     def deleting(self) -> bool:
         """Whether deletion was asked for and finalizers still hold the object."""
-        return "deletionTimestamp" in self.metadata
+        return "deletionTimestamp" in ((self._data or self._parse()).get("metadata") or _NOTHING)
 
     @property
     def spec(self) -> Mapping[str, Any]:
         """The desired state."""
-        return self.data.get("spec") or {}
+        return (self._data or self._parse()).get("spec") or {}
 
     @property
     def status(self) -> Mapping[str, Any]:
         """The observed state."""
-        return self.data.get("status") or {}
+        return (self._data or self._parse()).get("status") or {}
 
     @property
     def ref(self) -> ObjectRef:
@@ -189,7 +219,7 @@ class Object:
 
     def condition(self, type_: str) -> Mapping[str, Any] | None:
         """The status condition of that type, or None."""
-        return find_condition(self.status.get("conditions"), type_)
+        return find_condition(((self._data or self._parse()).get("status") or _NOTHING).get("conditions"), type_)
 
     def is_condition_true(self, type_: str) -> bool:
         """Whether that condition is there and True."""

@@ -1,6 +1,7 @@
 """PATCH bodies: JSON merge patch (RFC 7386) and JSON patch (RFC 6902), with limits.
 
-Both return a new value that shares nothing with their inputs, which they never change, also not on error. A patch that is
+Both return a new value and never change their inputs, also not on error. A JSON patch's shares nothing with them; a merge
+patch's has the parts of the object that the patch doesn't name as they are, so that nobody need compare what can't differ. A patch that is
 malformed is BadRequest; one that is fine and can't be applied to this object (a failed `test`, a path that isn't there) is
 Invalid. Neither validates the result: admission does.
 
@@ -28,24 +29,25 @@ _NEEDS = {
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """`target` changed as the merge patch says: maps merge, null deletes, all else replaces (RFC 7386)."""
+    """`target` changed as the merge patch says: maps merge, null deletes, all else replaces (RFC 7386).
+
+    What the patch doesn't name is shared with `target`; nothing is shared with `patch`.
+    """
     if not isinstance(patch, dict):
         return copy(patch)
-    out: dict[str, Any] = {}
-    if isinstance(target, dict):
-        for key, value in target.items():
-            if key not in patch:
-                out[key] = copy(value)
-            elif patch[key] is not None:
-                out[key] = merge_patch(value, patch[key])
+    out: dict[str, Any] = {**target} if isinstance(target, dict) else {}
     for key, value in patch.items():
-        if value is not None and key not in out:
-            out[key] = merge_patch(None, value)
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, dict):
+            out[key] = merge_patch(out.get(key), value)
+        else:
+            out[key] = copy(value) if isinstance(value, list) else value
     return out
 
 
 def apply_merge_patch(obj: Mapping[str, Any], patch: Any) -> dict[str, Any]:
-    """An object changed by a merge patch.
+    """An object changed by a merge patch; it shares with `obj` what the patch doesn't name.
 
     Raises:
         BadRequest: the patch isn't a map, or it is nested too deeply.

@@ -59,14 +59,16 @@ BUILTIN: Mapping[str, Node] = {
 
 
 def root_of(topology: Node | None) -> Node:
-    """The topology of a whole object: `topology`, with metadata always as Kubernetes defines it."""
+    """The topology of a whole object: `topology`, with metadata always as Kubernetes defines it; of a root, itself."""
+    if topology is not None and "root" in topology:
+        return topology
     fields: dict[str, Any] = {"spec": None, "status": None}
     additional = None
     if topology is not None and topology["kind"] == "struct":
         fields.update(topology["fields"])
         additional = topology.get("additional")
     fields["metadata"] = METADATA
-    return {"kind": "struct", "fields": fields, "additional": additional}
+    return {"kind": "struct", "fields": fields, "additional": additional, "root": True}
 
 
 _NO_FIELDS: Mapping[str, Any] = {}
@@ -98,6 +100,9 @@ def index_list(items: Sequence[Any], node: Node | None) -> dict[str, Any] | None
         for item in items:
             if type(item) is not dict:
                 return None
+            if len(keys) == 1 and keys[0] in item:
+                found["k:" + orjson.dumps({keys[0]: item[keys[0]]}).decode()] = item
+                continue
             # An applied object has not been defaulted yet: an absent key counts as its default.
             values = {
                 key: item[key] if key in item else defaults[key] for key in keys if key in item or key in defaults

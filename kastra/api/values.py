@@ -22,7 +22,7 @@ def copy(value: Any) -> Any:
 
 def equal(a: Any, b: Any) -> bool:
     """Whether `a` and `b` are the same JSON value: like `==`, except that true is not 1. The order of keys is no difference."""
-    return a == b and _same_booleans(a, b)
+    return a is b or (a == b and _same_booleans(a, b))
 
 
 def _same_booleans(a: Any, b: Any) -> bool:
@@ -43,9 +43,13 @@ def _same_booleans(a: Any, b: Any) -> bool:
 
 def deeper_than(value: Any, limit: int) -> bool:
     """Whether dicts and lists are nested in `value` more than `limit` levels; a scalar has none. Looks no deeper than that."""
-    kind = type(value)
-    if kind is not dict and kind is not list:
-        return False
-    if limit <= 0:
-        return True
-    return any(deeper_than(item, limit - 1) for item in (value.values() if kind is dict else value))
+    level = [value] if type(value) is dict or type(value) is list else []
+    while level and limit > 0:
+        limit -= 1
+        # A whole level at a time: a call for each value would take several times as long.
+        below: list[Any] = []
+        for container in level:
+            inner = container.values() if type(container) is dict else container
+            below += [item for item in inner if type(item) is dict or type(item) is list]
+        level = below
+    return bool(level)

@@ -19,7 +19,7 @@ from kastra.api.object import Object
 from kastra.api.types import Closure, ClosureObject, Reference, closure_id
 
 from .references import Missing, Resolution, Resolver
-from .views import Referring, TypedView, Views
+from .views import TypedView, Views, references_of
 
 LEAVES = frozenset({"Workflow", "Network"})
 """Kinds that execute as Runs of their own and are therefore not followed unless they are the root."""
@@ -42,24 +42,26 @@ class UnresolvedReferences(Exception):
 
 
 class Readings:
-    """What objects said when they were read last: the same version of one needn't be read again. A closure's parts are shared."""
+    """What objects said when they were read last. A spec that hasn't changed needn't be read again; closures share their parts."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str, type], tuple[Mapping[str, Any], Sequence[Reference] | None]] = (
+        self._kept: OrderedDict[tuple[str, int | str, type], tuple[Mapping[str, Any], Sequence[Reference] | None]] = (
             OrderedDict()
         )
 
     def of(self, obj: Object, view: type[TypedView]) -> tuple[Mapping[str, Any], Sequence[Reference] | None]:
         """The plain spec of an object and its references; None if its kind has none. Raises pydantic's ValidationError."""
-        key = (obj.uid, obj.resource_version, view)
+        # Of an object that has a generation, this rises with its spec; the status changes with every Run.
+        key = (obj.uid, obj.generation or obj.resource_version, view)
         found = self._kept.get(key)
         if found is None or not all(key):
             parsed: Any = view.of(obj)
             spec: Mapping[str, Any] = parsed.spec.plain()
-            references = list(parsed.references()) if isinstance(parsed, Referring) else None
-            found = self._kept[key] = (spec, references)
+            found = self._kept[key] = (spec, references_of(parsed))
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
         return found
 
 
@@ -74,28 +76,28 @@ async def closure(root: Object, views: Views, resolver: Resolver, readings: Read
         KeyError: no view reads the kind of `root`.
         ValueError: an object has no shape that its view accepts (pydantic's ValidationError).
     """
-    if views.of(root) is None:
+    root_view = views.of(root)
+    if root_view is None:
         raise KeyError(f"no view reads kind {root.kind}, so there is nothing to resolve in {root.name}")
     root_id = _id(root)
     objects: dict[str, ClosureObject] = {}
     missing: list[Missing] = []
-    waiting = deque([root])
+    waiting = deque([(root_id, root, root_view)])
     readings = readings or Readings()
     while waiting:
-        obj = waiting.popleft()
-        own_id = _id(obj)
-        view = views.of(obj)
-        if own_id in objects or view is None:
+        own_id, obj, view = waiting.popleft()
+        if own_id in objects:
             continue
         spec, references = readings.of(obj, view)
         refs: dict[str, str] = {}
-        if references is not None and (own_id == root_id or obj.kind not in LEAVES):
+        if references and (own_id == root_id or obj.kind not in LEAVES):
             resolution = await resolver.resolve_all(references, obj)
             missing += [_located(item, obj, root) for item in resolution.missing if not item.reference.optional]
             for path, target in resolution.resolved.items():
-                if views.of(target) is not None:
-                    refs[path] = _id(target)
-                    waiting.append(target)
+                target_view = views.of(target)
+                if target_view is not None:
+                    target_id = refs[path] = _id(target)
+                    waiting.append((target_id, target, target_view))
         objects[own_id] = ClosureObject(
             kind=obj.kind,
             namespace=obj.namespace,

@@ -11,8 +11,7 @@ Source: controller-runtime's pkg/controller. Read next: `kastra.runtime.declarat
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -27,16 +26,16 @@ from kastra.clock import Clock
 from kastra.telemetry import Metrics, redact_text
 
 from .cache import Cache
+from .deadlines import Deadlines
 from .haste import Haste
 from .informer import Handler, Informer, State
-from .predicates import Predicate, changed_besides_status
+from .predicates import Predicate, always, changed_besides_status
 from .reconcile import Reconciler, Request, Result, Retry, TerminalError
 from .recorder import Recorder
+from .turns import Turns
 from .workqueue import ShutDown, Workqueue
 
 logger = logging.getLogger(__name__)
-
-_NO_ERROR: Exception | None = None
 
 MapFunction = Callable[[Object], Iterable[Request]]
 """From an object of a watched kind to the objects that should be looked at because of it."""
@@ -44,6 +43,8 @@ EventMap = Callable[[Any], Iterable[Request]]
 """The same for an event of the bus."""
 Poll = Callable[[], Awaitable[Iterable[Request]]]
 """Which objects should be looked at, found out by asking somebody."""
+
+NOTHING_MORE = Result()
 
 _GAUGES = {
     "kastra_workqueue_depth": "Requests that wait.",
@@ -73,6 +74,7 @@ class Services:
         publish: receives the outcome of each reconcile.
         queue: makes a work queue.
         progressed: called when a bus source has caught up.
+        turns: shared with all other controllers of the process.
     """
 
     cache: Cache
@@ -83,6 +85,7 @@ class Services:
     publish: Callable[[Mapping[str, Any]], None]
     queue: Callable[[], Workqueue[Request]]
     progressed: Callable[[], None]
+    turns: Turns
 
 
 @dataclass(slots=True)
@@ -90,6 +93,17 @@ class _Source:
     topic: str
     map_function: EventMap
     subscription: Subscription | None = None
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One look at an object, and what came of it."""
+
+    request: Request
+    trigger: str = ""
+    started: float = 0.0
+    result: Result = NOTHING_MORE
+    error: Exception | None = None
 
 
 class Controller:
@@ -133,11 +147,9 @@ class Controller:
         self._services = services
         self._clock = services.clock
         self._concurrency = concurrency
-        self._deadline = deadline
         self._queue = services.queue()
         self._triggers: dict[Request, str] = {}
-        self._active: dict[Request, tuple[float, anyio.CancelScope]] = {}
-        self._begun: anyio.Event | None = None
+        self._deadlines = Deadlines(services.clock, deadline)
         self._sources: list[_Source] = []
         self._informer = services.cache.informer(kind)
         self._handlers: list[tuple[Informer, Handler]] = []
@@ -145,7 +157,7 @@ class Controller:
         self._workers = 0
         self._ended = anyio.Event()
         self._register_metrics(services.metrics)
-        self._handle(self._informer, self._own_handler(predicate))
+        self._handle(self._informer, self._changed, predicate)
 
     # ---- sources
 
@@ -155,18 +167,16 @@ class Controller:
 
     def watches(self, kind: str, map_function: MapFunction, predicate: Predicate | None = None) -> Self:
         """Look at the objects that `map_function` names when one of `kind` changes. It is called for the state before and
-        the state after a change, and must not block.
+        the state after a change, and must not block. A `predicate` says which changes matter; None for all.
         """
 
         def handler(old: Object | None, new: Object | None) -> None:
-            if predicate is not None and not predicate(old, new):
-                return
             for obj in (new, old):
                 if obj is not None:
                     for request in map_function(obj):
                         self._trigger(request, obj.kind, obj.name)
 
-        self._handle(self._services.cache.informer(kind), handler)
+        self._handle(self._services.cache.informer(kind), handler, predicate or always)
         return self
 
     def source(self, topic: str, map_function: EventMap) -> Self:
@@ -211,7 +221,7 @@ class Controller:
     async def _run(self) -> None:
         async with anyio.create_task_group() as helpers:
             helpers.start_soon(self._queue.run)
-            helpers.start_soon(self._watch_deadlines)
+            helpers.start_soon(self._deadlines.watch)
             for source in self._sources:
                 helpers.start_soon(self._listen, source)
             for every, function in self._polls:
@@ -235,30 +245,51 @@ class Controller:
         for name in _GAUGES:
             self._services.metrics.gauge(name, "", ("controller",)).remove(self.name)
 
-    def _handle(self, informer: Informer, handler: Handler) -> None:
+    def _handle(self, informer: Informer, handler: Handler, predicate: Predicate) -> None:
         self._handlers.append((informer, handler))
-        informer.add_handler(handler)
+        informer.add_handler(handler, predicate)
 
     def _hire(self, workers: TaskGroup) -> None:
         self._workers += 1
         workers.start_soon(self._work, workers, name=f"{self.name} worker {self._workers}")
 
     async def _work(self, workers: TaskGroup) -> None:
-        while True:
-            try:
-                request = await self._queue.get()
-            except ShutDown:
-                return
-            if self._workers < self._concurrency and not self._queue.wanted:
-                # Most controllers never have two objects in work, so a worker is begun when nobody is left to wait for one.
-                self._hire(workers)
-            try:
-                if not self._too_often(request):
-                    await self._process(request)
-            finally:
-                self._queue.done(request)
-            # A reconcile that finds everything in its cache never waits; others want their turn too.
+        while await self._serve(workers):
+            # What a deadline cancelled is dealt with.
             await anyio.lowlevel.checkpoint()
+
+    async def _serve(self, workers: TaskGroup) -> bool:
+        """One pass after the other, until shutdown or until one outlasts its deadline; whether to go on."""
+        current: _Pass | None = None
+        try:
+            # One scope for many passes: it is used up only when it cancels one.
+            with anyio.CancelScope() as scope:
+                while True:
+                    try:
+                        request = await self._queue.get()
+                    except ShutDown:
+                        return False
+                    current = _Pass(request)
+                    if self._workers < self._concurrency and not self._queue.wanted:
+                        # Most controllers never have two objects in work, so another worker is begun when none waits.
+                        self._hire(workers)
+                    # A reconcile that finds everything in its cache never waits; others want their turn too.
+                    await self._services.turns.take()
+                    if not self._too_often(request):
+                        await self._attempt(current, scope)
+                        if scope.cancel_called:
+                            break
+                        await self._conclude(current)
+                    current = None
+                    self._queue.done(request)
+            assert current is not None
+            if scope.cancelled_caught:
+                current.error = TimeoutError(f"reconcile took longer than {self._deadlines.after:g} s")
+            await self._conclude(current)
+            return True
+        finally:
+            if current is not None:
+                self._queue.done(current.request)
 
     def _too_often(self, request: Request) -> bool:
         """Whether the controller keeps itself busy with an object; then it is looked at later."""
@@ -280,22 +311,26 @@ class Controller:
         self._queue.add_after(request, wait)
         return True
 
-    async def _process(self, request: Request) -> None:
-        trigger = self._triggers.pop(request, "") or ("retry" if self._queue.failures(request) else "requeue")
-        started = self._clock.monotonic()
-        result, error = Result(), _NO_ERROR
+    async def _attempt(self, current: _Pass, scope: anyio.CancelScope) -> None:
+        request = current.request
+        current.trigger = self._triggers.pop(request, "") or ("retry" if self._queue.failures(request) else "requeue")
+        current.started = self._clock.monotonic()
+        self._deadlines.begin(request, current.started, scope)
         try:
-            with self._deadline_scope(request, started) as scope:
-                result = await self._reconciler.reconcile(request)
-            if scope.cancelled_caught:
-                error = TimeoutError(f"reconcile took longer than {self._deadline:g} s")
+            current.result = await self._reconciler.reconcile(request)
         except Exception as raised:  # noqa: BLE001 - no reconciler may stop its controller
-            error = raised
+            current.error = raised
+        finally:
+            self._deadlines.end(request)
+
+    async def _conclude(self, current: _Pass) -> None:
+        """Queue what is to be looked at again, and tell what came of a pass."""
+        request, error = current.request, current.error
         if error is None:
-            outcome, requeue_after = self._succeeded(request, result)
+            outcome, requeue_after = self._succeeded(request, current.result)
         else:
             outcome, requeue_after = await self._failed(request, error)
-        duration = self._clock.monotonic() - started
+        duration = self._clock.monotonic() - current.started
         self._reconciles.inc(self.name, outcome)
         self._durations.observe(duration, self.name)
         event = {
@@ -303,7 +338,7 @@ class Controller:
             "kind": self.kind,
             "namespace": request.namespace,
             "name": request.name,
-            "trigger": trigger,
+            "trigger": current.trigger,
             "outcome": outcome,
             "duration": duration,
             "requeueAfter": requeue_after,
@@ -318,17 +353,6 @@ class Controller:
             return "success", None
         self._queue.add_after(request, result.requeue_after)
         return "requeue", result.requeue_after
-
-    @contextmanager
-    def _deadline_scope(self, request: Request, started: float) -> Iterator[anyio.CancelScope]:
-        with anyio.CancelScope() as scope:
-            self._active[request] = (started + self._deadline, scope)
-            if self._begun is not None:
-                self._begun.set()
-            try:
-                yield scope
-            finally:
-                del self._active[request]
 
     async def _failed(self, request: Request, error: Exception) -> tuple[str, float | None]:
         if isinstance(error, Conflict):
@@ -367,38 +391,23 @@ class Controller:
             self._services.recorder.event(obj, "Warning", reason, _describe(error))
         if not isinstance(self._reconciler, ReportsFailure):
             return
-        try:
-            with self._deadline_scope(request, self._clock.monotonic()):
+        with anyio.CancelScope() as scope:
+            self._deadlines.begin(request, self._clock.monotonic(), scope)
+            try:
                 await self._reconciler.report_failure(request, reason, _describe(error))
-        except Exception as unreported:  # noqa: BLE001 - the failure itself is logged above
-            logger.info("could not write the failure into the status of %s: %s", request.name, unreported)
-
-    async def _watch_deadlines(self) -> None:
-        # All deadlines have the same length, so none that starts during this sleep can be due before it ends.
-        while True:
-            if not self._active:
-                self._begun = anyio.Event()
-                await self._begun.wait()
-                self._begun = None
-            now = self._clock.monotonic()
-            earliest = min((due for due, _ in self._active.values()), default=now + self._deadline)
-            await self._clock.sleep(earliest - now)
-            now = self._clock.monotonic()
-            for due, scope in tuple(self._active.values()):
-                if due <= now:
-                    scope.cancel()
+            except Exception as unreported:  # noqa: BLE001 - the failure itself is logged above
+                logger.info("could not write the failure into the status of %s: %s", request.name, unreported)
+            finally:
+                self._deadlines.end(request)
 
     # ---- what the sources call
 
-    def _own_handler(self, predicate: Predicate) -> Callable[[Object | None, Object | None], None]:
-        def handler(old: Object | None, new: Object | None) -> None:
-            obj = new or old
-            if obj is not None and predicate(old, new):
-                request = Request(obj.namespace, obj.name)
-                self._triggers.setdefault(request, _CHANGES[(old is None, new is None)])
-                self._queue.add(request)
-
-        return handler
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        obj = new or old
+        if obj is not None:
+            request = Request(obj.namespace, obj.name)
+            self._triggers.setdefault(request, _CHANGES[(old is None, new is None)])
+            self._queue.add(request)
 
     def _owners(self, obj: Object) -> Iterable[Request]:
         requests = []
@@ -435,7 +444,7 @@ class Controller:
             if self._informer.state is not State.ABSENT:
                 self._polling += 1
                 try:
-                    with anyio.fail_after(self._deadline):
+                    with anyio.fail_after(self._deadlines.after):
                         for request in await function():
                             self.enqueue(request, "poll")
                 except Exception:

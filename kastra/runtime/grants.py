@@ -15,6 +15,11 @@ from kastra.api.object import Object
 ANNOTATION = "mastra.ai/allowed-namespaces"
 
 
+def says_itself(target: Object) -> bool:
+    """Whether `target` decides, by what it asks of the other namespace; if not, its own namespace does."""
+    return isinstance(target.spec.get("allowedNamespaces"), Mapping)
+
+
 def refusal(
     target: Object, namespace: str, target_namespace: Object | None, own_namespace: Object | None
 ) -> str | None:
@@ -23,8 +28,8 @@ def refusal(
     Args:
         target: the object referred to.
         namespace: of the referring object.
-        target_namespace: the Namespace object of the target, if there is one.
-        own_namespace: the Namespace object of `namespace`, if there is one.
+        target_namespace: the Namespace object of the target, if there is one; not looked at if the target `says_itself`.
+        own_namespace: the Namespace object of `namespace`, if there is one; looked at only then.
     """
     if target.namespace in ("", namespace):
         return None

@@ -65,7 +65,8 @@ class _Index:
         if old is not None and self.unchanged is not None and self.unchanged(old, new):
             return
         try:
-            values = tuple(dict.fromkeys(self.function(new)))
+            found = self.function(new)
+            values = tuple(dict.fromkeys(found)) if found else ()
         except Exception:
             # One object that an index function can't read must not hide the others.
             logger.exception("index function failed", extra={"index": name, "object": str(new.ref)})
@@ -160,10 +161,16 @@ class Indexer:
         """The uid and revision of the object at `key`, without parsing it; None without an object."""
         return self._versions.get(key)
 
-    def put(self, obj: Object) -> Object | None:
-        """Store an object; returns the state it replaces."""
-        key, version = key_and_version(obj)
-        objects = self._objects.setdefault(key[0], {})
+    def put(self, obj: Object, known: tuple[Key, Version] | None = None) -> Object | None:
+        """Store an object; returns the state it replaces.
+
+        Args:
+            known: its `key_and_version`, of a caller who has asked already.
+        """
+        key, version = known or key_and_version(obj)
+        objects = self._objects.get(key[0])
+        if objects is None:
+            objects = self._objects[key[0]] = {}
         old = objects.get(key[1])
         objects[key[1]] = obj.unparsed()
         self._versions[key] = version

@@ -7,8 +7,9 @@
 
 Changes may be merged on the way (two edits during a reconnection are one update), but none is lost: whatever differs from
 the cache is reported. Handlers are plain functions `(old, new)`: an addition has no old, a deletion no new. They run at
-once, in the order of changes, and must not block; one that fails is logged and doesn't stop the others. One informer per
-kind serves every controller of a manager.
+once, in the order of changes, and must not block; one that fails is logged and doesn't stop the others. Those that want
+to hear of some changes only say so by a predicate; it is asked once per change for all that name the same one. One informer
+per kind serves every controller of a manager.
 
 Source: client-go's Reflector and SharedIndexInformer; kube-rs' watcher. Read next: `kastra.runtime.indexer`.
 """
@@ -27,6 +28,7 @@ from kastra.client.interface import Client
 from kastra.clock import Clock
 
 from .indexer import Indexer, Key, Lister, Version, key_and_version
+from .predicates import Predicate, always
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class Informer:
         self._max_delay = max_delay
         self._on_progress = on_progress
         self._cache = Indexer()
-        self._handlers: list[Handler] = []
+        self._handlers: dict[Predicate, list[Handler]] = {}
         self._synced = anyio.Event()
         self._resume_from = ""
         self._moved = False
@@ -113,15 +115,25 @@ class Informer:
         """Return once `has_synced`."""
         await self._synced.wait()
 
-    def add_handler(self, handler: Handler) -> None:
-        """Call `handler` for every change from now on, after calling it once for each object that is there."""
-        self._handlers.append(handler)
+    def add_handler(self, handler: Handler, predicate: Predicate = always) -> None:
+        """Call `handler` for every change from now on, after calling it once for each object that is there.
+
+        Args:
+            predicate: which changes it is called for, objects that are there included.
+        """
+        self._handlers.setdefault(predicate, []).append(handler)
         for obj in self._cache.list():
-            self._call(handler, None, obj)
+            if predicate is always or self._matters(predicate, None, obj):
+                self._call(handler, None, obj)
 
     def remove_handler(self, handler: Handler) -> None:
         """Call `handler` no more."""
-        self._handlers.remove(handler)
+        for predicate, handlers in tuple(self._handlers.items()):
+            if handler in handlers:
+                handlers.remove(handler)
+                if not handlers:
+                    del self._handlers[predicate]
+                return
 
     def observe(self, obj: Object) -> None:
         """Take in the answer to a write of this process, which can be here before the watch tells of it.
@@ -132,7 +144,7 @@ class Informer:
         key, (uid, revision) = key_and_version(obj)
         known = self._cache.version(key)
         if known is not None and known[0] == uid and revision > known[1]:
-            self._put(obj)
+            self._put(obj, key, (uid, revision), known)
 
     def covers(self, namespace: str) -> bool:
         """Whether objects of that namespace come into this cache."""
@@ -242,11 +254,11 @@ class Informer:
     def _put_if_newer(self, obj: Object, key: Key, version: Version) -> None:
         known = self._cache.version(key)
         if known is None or known[0] != version[0] or version[1] > known[1]:
-            self._put(obj)
+            self._put(obj, key, version, known)
 
-    def _put(self, obj: Object) -> None:
-        old = self._cache.put(obj)
-        if old is not None and old.uid != obj.uid:
+    def _put(self, obj: Object, key: Key, version: Version, known: Version | None) -> None:
+        old = self._cache.put(obj, (key, version))
+        if known is not None and known[0] != version[0]:
             # Deleted and created again while nobody looked: for a controller these are two objects.
             self._dispatch(old, None)
             old = None
@@ -258,15 +270,27 @@ class Informer:
             self._dispatch(last or old, None)
 
     def _dispatch(self, old: Object | None, new: Object | None) -> None:
-        for handler in tuple(self._handlers):
-            self._call(handler, old, new)
+        for predicate, handlers in tuple(self._handlers.items()):
+            if predicate is always or self._matters(predicate, old, new):
+                for handler in tuple(handlers):
+                    self._call(handler, old, new)
+
+    def _matters(self, predicate: Predicate, old: Object | None, new: Object | None) -> bool:
+        try:
+            return predicate(old, new)
+        except Exception:
+            logger.exception("predicate failed", extra=self._subject(old, new))
+            return False
 
     def _call(self, handler: Handler, old: Object | None, new: Object | None) -> None:
         try:
             handler(old, new)
         except Exception:
-            subject = new or old
-            logger.exception("handler failed", extra={"kind": self.kind, "object": str(subject.ref) if subject else ""})
+            logger.exception("handler failed", extra=self._subject(old, new))
+
+    def _subject(self, old: Object | None, new: Object | None) -> dict[str, str]:
+        subject = new or old
+        return {"kind": self.kind, "object": str(subject.ref) if subject else ""}
 
     def _advance(self, revision: int) -> None:
         self.position = max(self.position, revision)

@@ -32,12 +32,13 @@ from .declarative import ControllerSpec, DeclarativeReconciler
 from .discovery import Discovered
 from .injection import provide
 from .leader import Election, LeaderElector, LeadershipLost
-from .predicates import Predicate, any_of, changed_besides_status, generation_changed, ready_changed
+from .predicates import Predicate, changed_besides_status, referred_changed
 from .reconcile import Reconciler, Request, Retry
 from .recorder import Recorder
 from .references import INDEX, Resolver, reference_index, references_unchanged, referrers
 from .strays import EVERY, file_of, strays
 from .token_bucket import TokenBucket
+from .turns import Turns
 from .views import TypedView, Views
 from .workqueue import Workqueue
 from .writer import ObservedClient
@@ -48,7 +49,6 @@ RECONCILE_TOPIC = "reconcile"
 """The bus topic of outcomes: {controller, kind, namespace, name, trigger, outcome, duration, requeueAfter, message?}."""
 
 Service = TypeVar("Service")
-_REFERENCE_PREDICATE = any_of(generation_changed, ready_changed)
 
 
 class Manager:
@@ -95,6 +95,7 @@ class Manager:
         self._elector = LeaderElector(client, clock, election) if election is not None else None
         self._retries = TokenBucket(retry_rate, retry_burst, clock)
         self._controllers: dict[str, Controller] = {}
+        self._turns = Turns()
         self._files: dict[str, str] = {}
         self._services: dict[type[Any], Any] = {}
         self._workers: TaskGroup | None = None
@@ -209,6 +210,7 @@ class Manager:
             publish=self._publish,
             queue=self._make_queue,
             progressed=self._progressed,
+            turns=self._turns,
         )
         made = self._controllers[name] = Controller(
             name,
@@ -254,7 +256,7 @@ class Manager:
                 made.watches(kind, map_function)
         else:
             for kind in spec.watches:
-                made.watches(kind, self.referring(spec.kind, kind), _REFERENCE_PREDICATE)
+                made.watches(kind, self.referring(spec.kind, kind), referred_changed)
         for topic, event_map in spec.sources.items():
             made.source(topic, event_map)
         return made

@@ -25,7 +25,7 @@ from kastra.clock import parse_rfc3339
 from .context import Context
 from .reconcile import Result
 from .references import Resolution, Resolver
-from .views import Referring, Views
+from .views import Referring, Views, references_of
 
 NOT_MIGRATED = "mastra.ai/not-migrated"
 """The annotation of an object that stands for something that `kastra migrate` could not convert; what is missing."""
@@ -175,7 +175,7 @@ async def obstacle(target: Object, referrer: Object, views: Views, resolver: Res
         if ready is not None and ready.get("reason") != WAITING:
             return _because(target, obj, f"{_name(obj)} is not Ready: {ready.get('reason')}: {ready.get('message')}")
         parsed = view.of(obj)
-        references = parsed.references() if isinstance(parsed, Referring) else ()
+        references = references_of(parsed) or ()
         if ready is None and not references:
             return _because(target, obj, f"{_name(obj)} has not been looked at yet", unseen=True)
         resolution = await resolver.resolve_all(references, obj)

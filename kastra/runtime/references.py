@@ -26,9 +26,9 @@ from kastra.api.types import Reference
 from kastra.client.interface import Client
 
 from .cache import Cache
-from .grants import refusal
+from .grants import refusal, says_itself
 from .indexer import IndexFunction
-from .views import Referring, TypedView
+from .views import TypedView, references_of
 
 MEMBER_LABEL = "mastra.ai/member"
 """On a child of a System: its name in the System's list, where the object's own name differs."""
@@ -206,8 +206,11 @@ class Resolver:
     async def _refusal(self, target: Object, namespace: str) -> str | None:
         if target.namespace in ("", namespace):
             return None
-        theirs = await self.find(Target("namespaces", "", target.namespace))
-        ours = await self.find(Target("namespaces", "", namespace))
+        theirs = ours = None
+        if says_itself(target):
+            ours = await self.find(Target("namespaces", "", namespace))
+        else:
+            theirs = await self.find(Target("namespaces", "", target.namespace))
         return refusal(target, namespace, theirs, ours)
 
     async def _nothing_at(self, places: Sequence[Sequence[Target]]) -> str:
@@ -239,9 +242,7 @@ def reference_index(view: type[TypedView], scheme: Scheme) -> IndexFunction:
             parsed = view.of(obj)
         except ValueError:
             return ()
-        if not isinstance(parsed, Referring):
-            return ()
-        return _values_of(parsed.references(), obj.namespace, scheme)
+        return _values_of(references_of(parsed) or (), obj.namespace, scheme)
 
     return values
 

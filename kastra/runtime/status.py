@@ -18,6 +18,9 @@ FAILED_REASONS = frozenset({"ReconcileError", "TerminalError", "InvalidSpec", "T
 """Reasons of Ready=False that `phase` shows as Failed; with any other the object is Pending."""
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 @lru_cache(maxsize=1024)
 def camel(name: str) -> str:
     """`document_count` as `documentCount`; a name without underscores stays."""
@@ -45,7 +48,7 @@ class Status:
         return self[camel(name)]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self[camel(name)] = value
+        self._changes[camel(name)] = value if type(value) in _SCALARS else _plain(value)
 
     def __delattr__(self, name: str) -> None:
         self[camel(name)] = None
@@ -63,10 +66,12 @@ class Status:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _SCALARS:
+        return value
     if hasattr(value, "plain"):
         return value.plain()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: item if type(item) in _SCALARS else _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value

@@ -8,14 +8,14 @@ Read next: `controllers/workflow.py`.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from kastra.api.durations import parse_duration
 from kastra.api.types import Reference
 
-from .view_errors import forbidden, shape_error
+from .view_errors import forbidden, invalid, shape_error
 from .view_types import Budget, Closed, Duration, Ref, Renamed, Retry
 from .view_unions import either
 
@@ -211,6 +211,15 @@ class Approvers(Closed):
     users: list[StrictStr] | None = None
     groups: list[StrictStr] | None = None
     count: StrictInt | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        named = len(set(self.users or ()))
+        if self.users and not self.groups and self.count is not None and self.count > named:
+            who = "1 user is" if named == 1 else f"{named} users are"
+            detail = f"so many can never agree: {who} named, and no group; name more of them, or a group"
+            raise shape_error(invalid(self.count, detail, "count"))
+        return self
 
 
 class Approve(Closed):

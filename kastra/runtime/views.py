@@ -7,7 +7,7 @@ without pydantic.
 Read next: `kastra.runtime.view`, the base class, and `kastra.runtime.discovery`, which fills this.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from kastra.api.object import Object
@@ -34,6 +34,13 @@ class Referring(Protocol):
     def references(self) -> Sequence[Reference]:
         """Every reference of the object, with its path as in the stored object."""
         ...
+
+
+def references_of(view: TypedView) -> Sequence[Reference] | None:
+    """Every reference of an object that was read; None if its kind has none (it isn't `Referring`)."""
+    # What `isinstance` would find out for a protocol, which takes it longer than the reading of a small object.
+    find: Callable[[TypedView], Sequence[Reference]] | None = getattr(type(view), "references", None)
+    return list(find(view)) if find is not None else None
 
 
 class Views:

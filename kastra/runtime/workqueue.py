@@ -199,12 +199,14 @@ class Workqueue(Generic[Item]):
     async def run(self) -> None:
         """Release delayed items when they are due, until shutdown. One task per queue runs this."""
         while not self._stopped:
-            self._release_due()
+            # One scope for many sleeps: it is used up only when something is due earlier than what is slept for.
             with anyio.CancelScope() as self._timer:
-                if self._heap:
-                    await self._clock.sleep(self._heap[0][0] - self._clock.monotonic())
-                else:
-                    await anyio.sleep_forever()
+                while not self._stopped:
+                    self._release_due()
+                    if self._heap:
+                        await self._clock.sleep(self._heap[0][0] - self._clock.monotonic())
+                    else:
+                        await anyio.sleep_forever()
         self._timer = None
 
     def shut_down(self) -> None:

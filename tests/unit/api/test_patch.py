@@ -332,3 +332,14 @@ def test_any_value_as_a_patch_is_applied_or_refused_with_a_status(document: dict
         except StatusError as error:
             assert error.code in (400, 422)
     assert json.dumps(document) == before
+
+
+def test_what_a_merge_patch_does_not_name_is_shared_and_nothing_of_the_patch_is() -> None:
+    target = {"spec": {"a": [1]}, "status": {"x": {"y": 1}, "z": 1}}
+    patch = {"status": {"z": [{"k": 1}], "new": {"l": [1]}}}
+    merged = apply_merge_patch(target, patch)
+    assert merged["spec"] is target["spec"]
+    assert merged["status"]["x"] is target["status"]["x"]
+    merged["status"]["z"][0]["k"] = merged["status"]["new"]["l"][0] = 2
+    assert patch == {"status": {"z": [{"k": 1}], "new": {"l": [1]}}}
+    assert target == {"spec": {"a": [1]}, "status": {"x": {"y": 1}, "z": 1}}

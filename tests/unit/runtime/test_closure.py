@@ -8,6 +8,7 @@ import pytest
 from kastra.api.meta import ObjectRef
 from kastra.api.types import Closure
 from kastra.runtime import Resolver, UnresolvedReferences, Views, closure
+from kastra.runtime.closure import Readings
 
 from .kinds import VIEWS
 from .memory import MemoryClient, manifest
@@ -54,6 +55,19 @@ async def test_a_workflow_that_is_referred_to_comes_in_but_is_not_followed() -> 
     found = await closure_of(client, "Workflow", "w")
     assert found["objects"]["Workflow/default/w"]["refs"] == {"spec.workflow": "Workflow/default/child"}
     assert found["objects"]["Workflow/default/child"]["refs"] == {}
+
+
+async def test_an_object_is_read_again_when_its_spec_changes_and_not_when_its_status_does() -> None:
+    client = await stored(manifest("Model", "m", spec={"name": "gpt"}))
+    ref, readings, views = ObjectRef("Model", "m", "default"), Readings(), Views(VIEWS)
+    read = views["Model"]
+    specs = [readings.of(await client.get(ref), read)[0]]
+    await client.patch(ref, {"status": {"phase": "Running"}}, subresource="status")
+    specs.append(readings.of(await client.get(ref), read)[0])
+    await client.patch(ref, {"spec": {"name": "other"}})
+    found = await closure(await client.get(ref), views, Resolver(client), readings)
+    assert specs[0] is specs[1]
+    assert found["objects"]["Model/default/m"]["spec"] == {"name": "other"}
 
 
 async def test_secrets_stay_references() -> None:

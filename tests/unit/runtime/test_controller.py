@@ -198,6 +198,40 @@ async def test_a_reconcile_beyond_its_deadline_is_cancelled_and_retried() -> Non
     assert outcomes == [("timeout", "reconcile took longer than 5 s"), ("success", None)]
 
 
+async def test_a_worker_whose_pass_was_cancelled_goes_on_with_the_next() -> None:
+    env = Env()
+
+    async def hang(request: Request) -> None:
+        if request.name.startswith("stuck"):
+            await anyio.sleep_forever()
+
+    env.manager.controller("Tool", Scripted(hang), deadline=5, concurrency=1)
+    async with running(env):
+        for name in ("stuck", "stuck-too", "t"):
+            await env.client.create(manifest("Tool", name))
+        await env.clock.advance(11)
+        outcomes = [(e["name"], e["outcome"]) for e in await env.outcomes()]
+    assert ("t", "success") in outcomes
+    assert outcomes[:2] == [("stuck", "timeout"), ("stuck-too", "timeout")]
+
+
+async def test_a_pass_that_clears_up_when_its_deadline_comes_fails_as_it_says() -> None:
+    env = Env()
+
+    async def clear_up(request: Request) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise TerminalError("could not finish")
+
+    env.manager.controller("Tool", Scripted(clear_up), deadline=5)
+    async with running(env):
+        await env.client.create(manifest("Tool", "t"))
+        await env.clock.advance(6)
+        await env.settle()
+    assert [(e["outcome"], e.get("message")) for e in await env.outcomes()] == [("terminal", "could not finish")]
+
+
 async def test_a_result_can_ask_for_another_look_later() -> None:
     env = Env()
 

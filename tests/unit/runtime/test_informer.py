@@ -176,6 +176,55 @@ async def test_a_failing_handler_does_not_keep_others_from_seeing_a_change(caplo
     assert "handler failed" in caplog.text
 
 
+async def test_handlers_hear_of_what_their_predicate_lets_through_and_it_is_asked_once_for_all_of_them() -> None:
+    client, asked = MemoryClient(), 0
+    seen: list[Seen] = [[], [], []]
+    await tool(client, "even", 2)
+    await tool(client, "odd", 1)
+
+    def even(old: Object | None, new: Object | None) -> bool:
+        nonlocal asked
+        asked += 1
+        subject = new or old
+        return subject is not None and subject.spec["v"] % 2 == 0
+
+    informer = Informer(client, "Tool", VirtualClock())
+    first, second, everything = (recorder(part) for part in seen)
+    informer.add_handler(first, even)
+    informer.add_handler(everything)
+    async with running(informer):
+        informer.add_handler(second, even)
+        asked = 0
+        await change(client, "even", 3)
+        await change(client, "odd", 4)
+        await anyio.wait_all_tasks_blocked()
+        assert asked == 2
+        informer.remove_handler(first)
+        await client.delete(ObjectRef("Tool", "odd", "default"))
+        await anyio.wait_all_tasks_blocked()
+    assert seen[0] == [(None, "even=2"), ("odd=1", "odd=4")]
+    assert seen[1] == [(None, "even=2"), ("odd=1", "odd=4"), ("odd=4", None)]
+    assert len(seen[2]) == 5
+
+
+async def test_a_failing_predicate_keeps_only_those_who_named_it_from_seeing_a_change(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, heard, unheard = MemoryClient(), [], []
+
+    def broken(old: Object | None, new: Object | None) -> bool:
+        raise ZeroDivisionError
+
+    informer = Informer(client, "Tool", VirtualClock())
+    informer.add_handler(recorder(unheard), broken)
+    informer.add_handler(recorder(heard))
+    async with running(informer):
+        await tool(client, "a")
+        await anyio.wait_all_tasks_blocked()
+    assert (heard, unheard) == ([(None, "a=1")], [])
+    assert "predicate failed" in caplog.text
+
+
 async def test_the_answer_to_an_own_write_is_in_the_cache_at_once_and_reported_once() -> None:
     client, seen = MemoryClient(), []
     await tool(client, "a")
