@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from kastra.api.errors import BadRequest, Cause, invalid
 from kastra.api.scheme import Resource
+from kastra.api.values import copy
 
 from .call import Call, User
 from .metadata import content_changed
@@ -132,6 +133,9 @@ class AdmissionChain:
             _judge_unknown(attributes)
             found = admitted.causes
         else:
+            if attributes.old_object is not None:
+                # Hooks may change the new object in place, and it may share parts with the old one.
+                obj = attributes.object = copy(obj)
             attributes.unknown += schema.normalise(obj)
             _judge_unknown(attributes)
             attributes.mutated = True

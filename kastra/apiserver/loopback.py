@@ -163,8 +163,9 @@ class LoopbackClient:
         namespace = self._namespace_of(resource, ref.namespace)
         call = self._call(options)
         self._require(resource, "patch", namespace, ref.name, subresource)
+        own = _plain(patch, "the patch")
         try:
-            return await self._registry.patch(resource, namespace, ref.name, patch, patch_type, call, subresource)
+            return await self._registry.patch(resource, namespace, ref.name, own, patch_type, call, subresource)
         finally:
             self._warn(call)
 
@@ -252,11 +253,7 @@ class LoopbackClient:
 
     def _own(self, obj: Mapping[str, Any]) -> tuple[Resource, str, str, dict[str, Any]]:
         """The resource, namespace and name of an object, and a copy for the registry to keep."""
-        try:
-            raw = orjson.dumps(obj)
-        except TypeError as error:
-            raise BadRequest(f"the object can't be written as JSON: {error}") from error
-        own: dict[str, Any] = decode(raw)
+        own: dict[str, Any] = _plain(obj, "the object")
         api_version, kind = own.get("apiVersion", ""), own.get("kind", "")
         resource = self.scheme.for_kind(api_version, kind)
         if resource is None:
@@ -286,6 +283,15 @@ class LoopbackClient:
         if self._on_warning is not None:
             for warning in call.warnings:
                 self._on_warning(warning)
+
+
+def _plain(value: Any, what: str) -> Any:
+    """A copy of what is given, as it would arrive over HTTP. Raises BadRequest."""
+    try:
+        raw = orjson.dumps(value)
+    except TypeError as error:
+        raise BadRequest(f"{what} can't be written as JSON: {error}") from error
+    return decode(raw)
 
 
 def _scope(resource: Resource, namespace: str | None) -> str:

@@ -47,7 +47,10 @@ _GO_NAMES: Mapping[type, str] = {
 
 def content_changed(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     """Whether anything outside metadata and status differs: what starts a new generation."""
-    return any(not equal(new.get(key), old.get(key)) for key in {**new, **old} if key not in _OUTSIDE_CONTENT)
+    for key, value in new.items():
+        if key not in _OUTSIDE_CONTENT and not equal(value, old.get(key)):
+            return True
+    return any(key not in new and old[key] is not None for key in old if key not in _OUTSIDE_CONTENT)
 
 
 def check_type(obj: Mapping[str, Any], resource: Resource) -> None:

@@ -47,17 +47,19 @@ class RBACAuthorizer:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._seen: tuple[Sequence[Entry], ...] = ()
+        self._seen_at = -1
         self._grants: dict[_Subject, list[Grant]] = {}
         self._answers: dict[tuple[str, tuple[str, ...], Access], Decision] = {}
         # Those that hold whatever the object's name is, so that each of thousands isn't decided anew.
-        self._nameless: dict[tuple[str, tuple[str, ...], Access], Decision] = {}
+        self._nameless: dict[tuple[str, tuple[str, ...], tuple[str, ...], str], Decision] = {}
 
     def authorize(self, user: User, access: Access) -> Decision:
         """Whether some binding of the user, or of a group of theirs, allows it."""
         if MASTERS in user.groups:
             return Decision(True, "the group system:masters may do everything")
         self._refresh()
-        any_name = (user.name, user.groups, access._replace(name=""))
+        # All of the access but its name.
+        any_name = (user.name, user.groups, access[:5], access.path)
         known = self._nameless.get(any_name)
         if known is not None:
             return known
@@ -65,10 +67,13 @@ class RBACAuthorizer:
         known = self._answers.get(question)
         if known is None:
             known, nameless = self._decide(user, access)
-            answers = self._nameless if nameless else self._answers
-            if len(answers) >= _REMEMBERED:
-                answers.clear()
-            answers[any_name if nameless else question] = known
+            if len(self._answers) + len(self._nameless) >= _REMEMBERED:
+                self._answers.clear()
+                self._nameless.clear()
+            if nameless:
+                self._nameless[any_name] = known
+            else:
+                self._answers[question] = known
         return known
 
     def rules_for(self, user: User, namespace: str) -> Sequence[Mapping[str, Any]]:
@@ -105,6 +110,10 @@ class RBACAuthorizer:
 
     def _refresh(self) -> None:
         """Compile anew if anything changed: an unchanged list of the store is the same object."""
+        revision = self._storage.revision
+        if revision == self._seen_at:
+            return
+        self._seen_at = revision
         present = tuple(self._storage.list(kind).entries for kind in _KINDS)
         if len(present) == len(self._seen) and all(a is b for a, b in zip(present, self._seen, strict=True)):
             return

@@ -9,13 +9,13 @@ Read next: `kastra.apiserver.registry`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import orjson
 
 from kastra.api.object import Object, encode_stored
 from kastra.api.scheme import Resource
-from kastra.api.topology import Node
+from kastra.api.topology import Node, root_of
 from kastra.store.interface import Entry, Key
 
 from .strategy import Strategy
@@ -69,6 +69,7 @@ class Served:
     group_resource: str = field(init=False)
     _schema: "CompiledSchema | None" = field(init=False, default=None)
     _prune: "Walker | None" = field(init=False, default=None)
+    _topology: Node | None = field(init=False, default=None)
     _native: bool = field(init=False)
     _memo: dict[Key, tuple[bytes, bytes]] = field(init=False, default_factory=dict)
 
@@ -86,8 +87,10 @@ class Served:
 
     @property
     def topology(self) -> Node:
-        """How fields are owned."""
-        return self.schema.topology
+        """How the fields of whole objects are owned."""
+        if self._topology is None:
+            self._topology = root_of(self.schema.topology)
+        return self._topology
 
     def prune(self, obj: dict[str, Any]) -> Sequence[str]:
         """Drop what the schema doesn't have, in place and without defaults; returns the paths."""
@@ -158,10 +161,17 @@ class Served:
         data["metadata"]["resourceVersion"] = str(entry.revision)
         return data
 
+    def shared(self, entry: Entry) -> dict[str, Any]:
+        """An entry as a plain object with its resourceVersion, which others see too: nothing in it may be changed."""
+        return cast("dict[str, Any]", self.object(entry).data)
+
     async def encode(self, obj: Mapping[str, Any]) -> bytes:
-        """A plain object of this version in the form and version it is stored in. Raises InternalError."""
+        """A plain object of this version in the form and version it is stored in. Raises InternalError.
+
+        Nothing in `obj` may be changed afterwards, except that its metadata may lose or get fields.
+        """
         if self._native:
-            return encode_stored(obj)
+            return encode_stored(obj, remember=not self.resource.builtin)
         if self.conversion is not None:
             return encode_stored(self.conversion.to_stored(obj))
         version = f"{self.resource.group}/{self.resource.storage_version}"

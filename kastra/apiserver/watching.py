@@ -72,7 +72,17 @@ class ObjectWatch:
     def __aiter__(self) -> AsyncIterator[WatchEvent]:
         return self
 
+    def take(self) -> WatchEvent | None:
+        """The next event, if it is there already and takes no call to convert."""
+        if self._taken is not None or self._selects is not None or self._served.converter is not None:
+            return None
+        change = self._events.take()
+        return None if change is None else self._told(change)
+
     async def __anext__(self) -> WatchEvent:
+        ready = self.take()
+        if ready is not None:
+            return ready
         if self._until is None:
             return await self._next()
         with anyio.move_on_after(max(0.0, self._until - self._clock.monotonic())):
@@ -115,10 +125,14 @@ class ObjectWatch:
         return as_seen(change, before, after)
 
     async def _event(self, event: StoreEvent) -> WatchEvent:
+        if event.entry is not None:
+            await self._served.prepare(event.entry)
+        return self._told(event)
+
+    def _told(self, event: StoreEvent) -> WatchEvent:
         entry = event.entry
         if entry is None:
             return WatchEvent("BOOKMARK", self._bookmark(event.revision))
-        await self._served.prepare(entry)
         return WatchEvent(event.type, Object(self._served.body(entry), event.revision))
 
     def _bookmark(self, revision: int) -> Object:

@@ -79,8 +79,10 @@ class ObjectWriter:
             Conflict: others were faster `ATTEMPTS` times.
         """
         if key not in self._turns:
-            with suppress(Raced):
+            try:
                 return await attempt()
+            except Raced:
+                pass  # those who lost take turns
         for _ in range(ATTEMPTS - 1):
             async with self._turn(key):
                 # The store may tell the loser before it shows what the winner wrote; then this fails once more.
@@ -205,18 +207,30 @@ class ObjectWriter:
         """
         resource, strategy, now = served.resource, served.strategy, self.clock.now()
         metadata.check_type(new, resource)
-        unknown = [*unknown, *metadata.normalise(new, resource)]
         name = entry.key.name
-        _check_address(new, entry.key)
-        metadata.prepare_update(new, old, resource)
+        same_metadata = new.get("metadata") is old["metadata"]
+        if same_metadata:
+            # Nothing of it is to change, so that there is nothing to look at.
+            new = {**new, "metadata": {**old["metadata"]}}
+            found = [*unknown]
+        else:
+            found = [*unknown, *metadata.normalise(new, resource)]
+            _check_address(new, entry.key)
+            metadata.prepare_update(new, old, resource)
         new = _narrowed(new, old, served, subresource)
         attributes = Attributes(
-            Operation.UPDATE, served, entry.key.namespace, name, new, old, call, subresource, unknown=unknown
+            Operation.UPDATE, served, entry.key.namespace, name, new, old, call, subresource, unknown=found
         )
+
+        def examine(changed: Mapping[str, Any]) -> Sequence[Cause]:
+            if same_metadata and not attributes.mutated:
+                return ()
+            return metadata.update_causes(changed, old, call.warnings)
+
         new = await self._admit(
             attributes,
             narrow=lambda mutated: _narrowed(mutated, old, served, subresource),
-            examine=lambda changed: metadata.update_causes(changed, old, call.warnings),
+            examine=examine,
             prepare=lambda admitted: None if subresource else strategy.prepare_update(admitted, old, now),
         )
         if not tracked:

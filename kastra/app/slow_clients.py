@@ -13,12 +13,14 @@ which Kubernetes sets. Read next: `kastra.app.serving`.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kastra.api.errors import BadRequest, RequestEntityTooLarge, ServerTimeout, StatusError
+
+from .single_write import SingleWrite
 
 HEADER_SECONDS = 30.0
 BODY_SECONDS = 50.0
@@ -85,6 +87,9 @@ class PatientProtocol(HttpToolsProtocol):
         self._part, self._head = "body", _cancelled(self._head)
         before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle is not before:
+            # It runs in a later turn, so that it hasn't written anything yet.
+            self.cycle.transport = cast("asyncio.Transport", SingleWrite(self.transport, self.loop))
         if before is not None and not before.response_complete:
             self._earlier.append(before)
 

@@ -94,10 +94,10 @@ class CompiledSchema:
         """Prune, default and validate `obj`, in place; then its CEL rules.
 
         Args:
-            obj: the object, the caller's own.
+            obj: the object, the caller's own but for what it shares with `old`; that isn't changed.
             old: the stored object that it replaces, read with this version's defaults; None on create.
         """
-        walked = self._admit(obj)
+        walked = self._admit(obj, old)
         if not walked.findings and self._rules is None:
             return Admitted((), tuple(walked.unknown)) if walked.unknown else _CLEAN
         findings = self._ratcheted(walked.findings, obj, old)

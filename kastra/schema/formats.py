@@ -89,6 +89,11 @@ def _date(text: str) -> bool:
 
 
 def _date_time(text: str) -> bool:
+    # The same few times stand in a status again and again, and are those of many objects.
+    return _short_date_time(text) if len(text) <= _SHORT_TIME else _is_date_time(text)
+
+
+def _is_date_time(text: str) -> bool:
     found = _DATE_TIME.fullmatch(text)
     if found is None or not _date(found[1]):
         return False
@@ -96,6 +101,10 @@ def _date_time(text: str) -> bool:
     zone = found[6]
     offset_fits = zone in "Zz" or (int(zone[1:3]) < 24 and int(zone[4:6]) < 60)
     return int(found[2]) < 24 and int(found[3]) < 60 and int(found[4]) <= 60 and offset_fits
+
+
+_SHORT_TIME = 32
+_short_date_time = lru_cache(maxsize=1024)(_is_date_time)
 
 
 def _hostname(text: str) -> bool:

@@ -18,6 +18,7 @@ from kastra.cel import KUBERNETES, CelError, Program, UndefinedField, environmen
 from .causes import Finding, Segment, schema_forbidden, schema_invalid, schema_required, show
 from .fieldpaths import parse_field_path
 from .structural import MISSING, Structural
+from .unchanged import Path, all_there, needed_to_hold
 from .values import canonical
 from .visible import View, count_of, size_of, view
 
@@ -45,6 +46,8 @@ class _Rule:
     segments: tuple[Segment, ...]
     transition: bool
     optional: bool
+    settled: frozenset[Path] | None
+    """What must be there for it to hold where nothing changed; None if only evaluating can tell."""
 
 
 @dataclass(slots=True)
@@ -58,6 +61,8 @@ class _Node:
     items: "_Node | None" = None
     rest: "_Node | None" = None
     keys: tuple[str, ...] = ()
+    unchanged: "_Node | None" = None
+    """What is left to check where the value is the old one: rules about the change. All else would be ratcheted."""
 
 
 class _Budget:
@@ -82,7 +87,9 @@ class Rules:
             obj: pruned, defaulted and valid by its structural schema.
             old: what it replaces, likewise; None on create.
         """
-        return _check(self._root, obj, MISSING if old is None else old, _Budget()) or []
+        # A rule of the whole object is about its metadata too, and never passed over.
+        before = MISSING if old is None else {**old} if old is obj else old
+        return _check(self._root, obj, before, _Budget()) or []
 
 
 def compile_rules(schema: Structural) -> tuple[Rules | None, list[Cause]]:
@@ -132,7 +139,10 @@ class _Compiler:
             found.items = self.node(schema.items, times * count_of(schema), correlates and keyed)
         if isinstance(schema.additional, Structural):
             found.rest = self.node(schema.additional, times * count_of(schema), correlates)
-        return found if found.rules or found.fields or found.items or found.rest else None
+        if not (found.rules or found.fields or found.items or found.rest):
+            return None
+        found.unchanged = _of_changes(found)
+        return found
 
     def _rule(
         self, raw: Mapping[str, Any], path: str, schema: Structural, times: float, correlates: bool, root: bool
@@ -160,7 +170,8 @@ class _Compiler:
             return None
         text, message = raw["rule"].strip(), (raw.get("message") or "").strip()
         reason = raw.get("reason") or INVALID
-        return _Rule(program, text, message, expression, reason, segments, transition, optional)
+        settled = needed_to_hold(program.tree) if transition and not optional else None
+        return _Rule(program, text, message, expression, reason, segments, transition, optional, settled)
 
     def _shape(self, raw: Mapping[str, Any], path: str, schema: Structural) -> tuple[Segment, ...]:
         """Check a rule's fields; the segments of its fieldPath."""
@@ -226,6 +237,19 @@ class _Compiler:
         return program
 
 
+def _of_changes(node: _Node) -> _Node | None:
+    """Only the rules that read `oldSelf`, here and below; None if there are none."""
+    rules = [rule for rule in node.rules if rule.transition]
+    fields = {name: child.unchanged for name, child in node.fields.items() if child.unchanged is not None}
+    items = node.items.unchanged if node.items is not None else None
+    rest = node.rest.unchanged if node.rest is not None else None
+    if not (rules or fields or items or rest):
+        return None
+    found = _Node(rules, node.type, node.convert, fields, items, rest, node.keys)
+    found.unchanged = found
+    return found
+
+
 def _factor(times: float) -> str:
     return "more than 100x" if times > 100 else f"{times:.1f}x"
 
@@ -254,8 +278,14 @@ def _check(node: _Node, value: Any, old: Any, budget: _Budget) -> list[Finding] 
     if value is None:
         return None
     found: list[Finding] | None = None
-    if node.rules:
-        found = _evaluate(node, value, old, budget)
+    rules = node.rules
+    if value is old:
+        if node.unchanged is None:
+            return None
+        node = node.unchanged
+        rules = [rule for rule in node.rules if rule.settled is None or not all_there(value, rule.settled)]
+    if rules:
+        found = _evaluate(node, rules, value, old, budget)
     if type(value) is dict or isinstance(value, Mapping):
         before: Mapping[str, Any] = old if isinstance(old, Mapping) else {}
         for name, child in node.fields.items():
@@ -289,13 +319,13 @@ def _by_key(old: Any, keys: tuple[str, ...]) -> dict[Any, Any]:
     return {_key(item, keys): item for item in old} if keys and isinstance(old, list) else {}
 
 
-def _evaluate(node: _Node, value: Any, old: Any, budget: _Budget) -> list[Finding] | None:
+def _evaluate(node: _Node, rules: list[_Rule], value: Any, old: Any, budget: _Budget) -> list[Finding] | None:
     found: list[Finding] = []
     known = None if old is MISSING else old
     seen = node.convert(value)
     seen_old = node.convert(known) if known is not None else None
     plain = optional = None
-    for rule in node.rules:
+    for rule in rules:
         if rule.transition and known is None and not rule.optional:
             continue
         budget.left -= 1

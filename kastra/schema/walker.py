@@ -13,7 +13,7 @@ Source: Kubernetes' apiextensions pruning, defaulting, listtype and validation p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -39,6 +39,9 @@ from .values import (
 _NULL: list[Finding] = []
 """What a check returns for a null that its node doesn't allow; the parent decides. Compared by identity."""
 _META = frozenset({"apiVersion", "kind", "metadata"})
+_NOTHING: Mapping[str, Any] = {}
+_EXACT: Mapping[str, type] = {"string": str, "boolean": bool, "number": float}
+"""Types whose values of this Python type all do; for numbers there are others."""
 _MOST = 1000
 
 
@@ -59,6 +62,10 @@ class Walked:
     unknown: list[str]
 
 
+class _ObjectCheck(Protocol):
+    def __call__(self, value: Any, before: Mapping[str, Any] = ...) -> list[Finding] | None: ...
+
+
 class Walker:
     """A structural schema as a function on objects.
 
@@ -68,14 +75,22 @@ class Walker:
         root: whether it walks whole objects, whose metadata is left alone, or a part of one.
     """
 
-    __slots__ = ("_check",)
+    __slots__ = ("_check", "_object")
 
     def __init__(self, schema: Structural, mode: Mode, root: bool = True) -> None:
-        self._check = _Compiler(mode).compile(schema, root=root)
+        compiler = _Compiler(mode)
+        is_object = schema.type == "object" and not schema.int_or_string
+        self._object = compiler.object(schema, schema.preserve_unknown, root) if is_object else None
+        self._check: Check = self._object or compiler.compile(schema, root=root)
 
-    def __call__(self, value: Any) -> Walked:
-        """Walk `value`, changing it in place."""
-        found = self._check(value)
+    def __call__(self, value: Any, old: Mapping[str, Any] | None = None) -> Walked:
+        """Walk `value`, changing it in place.
+
+        Args:
+            old: what it replaces, walked before. Fields whose value is not only equal but the very same are passed over:
+                nothing is left to be dropped or filled in there, and what is wrong with them the update didn't bring about.
+        """
+        found = self._check(value) if old is None or self._object is None else self._object(value, old)
         if found is None:
             return Walked([], [])
         if found is _NULL:
@@ -108,7 +123,7 @@ class _Compiler:
             )
         match node.type:
             case "object":
-                return self._object(node, keep, root)
+                return self.object(node, keep, root)
             case "array":
                 return self._array(node, keep)
             case "string":
@@ -158,7 +173,7 @@ class _Compiler:
 
     def _anything(self, node: Structural, root: bool) -> Check:
         """A node without a type, which preserves unknown fields."""
-        as_object = self._object(node, True, root)
+        as_object = self.object(node, True, root)
         as_list = self._array(node, True) if node.items is not None else None
         enum = enum_test(node) if self._mode.validate else None
         tests = [*([enum] if enum is not None else []), *self._all_tests(node)] if self._mode.validate else []
@@ -230,6 +245,17 @@ class _Compiler:
                 checks[name] = self.compile(child)
         return checks
 
+    def _plain(self, node: Structural) -> dict[str, type]:
+        """The fields of which nothing is asked but a type: most values are seen to be right without a call."""
+        found: dict[str, type] = {}
+        for name, child in node.properties.items():
+            type_ = _EXACT.get(child.type)
+            if type_ is None or child.int_or_string or enum_test(child) or combinations(child):
+                continue
+            if not text_tests(child.raw) and not number_tests(child.raw):
+                found[name] = type_
+        return found
+
     def _rest(self, node: Structural, keep: bool) -> Check | None:
         """The check of fields that `properties` doesn't name; None drops them."""
         if isinstance(node.additional, Structural):
@@ -258,26 +284,29 @@ class _Compiler:
 
         return null
 
-    def _validations(self, node: Structural) -> tuple[list[Test], list[Check]]:
+    def _validations(self, node: Structural) -> list[Check]:
         """The tests of an object as such, and the checks of its logical combinations."""
         if not self._mode.validate:
-            return [], []
+            return []
         enum = enum_test(node)
         tests = [*([enum] if enum is not None else []), *map_tests(node.raw)]
-        return tests, [*([_embedded] if node.embedded else []), *combinations(node)]
+        as_such: list[Check] = [lambda value: run(tests, value)] if tests else []
+        return [*as_such, *([_embedded] if node.embedded else []), *combinations(node)]
 
-    def _object(self, node: Structural, keep: bool, root: bool) -> Check:
+    def object(self, node: Structural, keep: bool, root: bool) -> "_ObjectCheck":
+        """The check of a node that is an object; see `compile`."""
         mode, nullable = self._mode, node.nullable
         whole = root or node.embedded
         get, rest, null = self._fields(node, whole).get, self._rest(node, keep), self._null_field(node, whole)
         scalars, built = _defaults(node) if mode.default else ((), ())
         ordered = tuple(node.raw.get("required", ())) if mode.validate else ()
         required = frozenset(ordered)
-        tests, combined = self._validations(node)
+        validations = self._validations(node)
+        plain_type = self._plain(node).get
         # Where fields have names of their own a path reads `a.b`; the keys of a map are quoted as `a[b]`.
         plain = not isinstance(node.additional, Structural)
 
-        def check(value: Any) -> list[Finding] | None:
+        def check(value: Any, before: Mapping[str, Any] = _NOTHING) -> list[Finding] | None:
             if type(value) is not dict:
                 if value is None:
                     return None if nullable else _NULL
@@ -290,6 +319,8 @@ class _Compiler:
                     value[name] = make()
             found: list[Finding] | None = None
             for name, item in list(value.items()):
+                if plain_type(name) is type(item) or (before and item is not None and before.get(name) is item):
+                    continue
                 known = get(name)
                 if known is not None:
                     wrong = known(item)
@@ -309,12 +340,8 @@ class _Compiler:
             if not required <= value.keys():
                 missing = [causes.required(name) for name in ordered if name not in value]
                 found = [*(found or ()), *missing]
-            if tests:
-                more = run(tests, value)
-                if more is not None:
-                    found = [*(found or ()), *more]
-            for combination in combined:
-                more = combination(value)
+            for validation in validations:
+                more = validation(value)
                 if more is not None:
                     found = [*(found or ()), *more]
             return found

@@ -97,6 +97,10 @@ class StoreWatch(Protocol):
 
     def __aiter__(self) -> AsyncIterator[StoreEvent]: ...
 
+    def take(self) -> StoreEvent | None:
+        """The next event, if it is there already."""
+        ...
+
     async def aclose(self) -> None:
         """Free the watch; nothing more is delivered."""
         ...

@@ -123,6 +123,14 @@ class Watch:
         self._delivered = event.revision
         return event
 
+    def take(self) -> StoreEvent | None:
+        """The next event, if it is there already."""
+        if not self._ready:
+            return None
+        event = self._ready.popleft()
+        self._delivered = event.revision
+        return event
+
     async def aclose(self) -> None:
         """Free the watch."""
         self._end()

@@ -37,9 +37,14 @@ class _Hook:
     def __init__(self, registry: Registry, group_resource: str) -> None:
         self._registry = registry
         self._group_resource = group_resource
+        self._seen: tuple[int, bool] = (-1, False)
 
     def _used(self) -> bool:
-        return bool(self._registry.storage.list(self._group_resource).entries)
+        storage = self._registry.storage
+        # Many requests are served between two commits.
+        if self._seen[0] != storage.revision:
+            self._seen = (storage.revision, bool(storage.list(self._group_resource).entries))
+        return self._seen[1]
 
 
 class _Mutating(_Hook):

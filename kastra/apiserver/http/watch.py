@@ -27,6 +27,8 @@ from .routing import Route
 _SHORTEST = 1800
 _LONGEST = 3600
 """A watch without timeoutSeconds ends after a random time between these, so that they don't all come back together."""
+_TOGETHER = 64 * 1024
+"""Bytes of events that are there already, after which no further one is put into the same chunk."""
 _GRACE = 5.0
 """Seconds after which the time of a watch whose client doesn't read is up too."""
 
@@ -86,7 +88,7 @@ class _Lines:
         try:
             async for event in self._watch:
                 first = False
-                yield self._line(event)
+                yield self._lines(event)
         except ServerTimeout as error:
             if first:
                 raise
@@ -95,6 +97,20 @@ class _Lines:
             yield error_line(error)
         finally:
             await self._watch.aclose()
+
+    def _lines(self, event: WatchEvent) -> bytes:
+        """An event, and with it those that are there already: what was committed together goes out together."""
+        line = self._line(event)
+        more = self._watch.take()
+        if more is None:
+            return line
+        lines, size = [line], len(line)
+        while more is not None:
+            line = self._line(more)
+            lines.append(line)
+            size += len(line)
+            more = self._watch.take() if size < _TOGETHER else None
+        return b"".join(lines)
 
     def _line(self, event: WatchEvent) -> bytes:
         return b'{"type":"%b","object":%b}\n' % (event.type.encode(), self._object(event))
