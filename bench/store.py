@@ -145,7 +145,7 @@ async def etcd_writes_per_second(folder: Path) -> dict[str, float]:
     url_port, peer_port = 23790 + os.getpid() % 1000, 24790 + os.getpid() % 1000
     client = f"http://127.0.0.1:{url_port}"
     peer = f"http://127.0.0.1:{peer_port}"
-    arguments = ["etcd", "--data-dir", folder, "--listen-client-urls", client, "--advertise-client-urls", client]
+    arguments = ["etcd", "--data-dir", str(folder), "--listen-client-urls", client, "--advertise-client-urls", client]
     arguments += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
     arguments += ["--initial-cluster", f"default={peer}", "--quota-backend-bytes", str(8 << 30)]
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:

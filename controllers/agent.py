@@ -21,9 +21,12 @@ from kastra.agent.check import (
     shown_names,
 )
 from kastra.agent.knowing import TOOL as KNOWLEDGE
-from kastra.agent.loop_check import loop_findings, unsupported_processors
+from kastra.agent.loop_check import loop_findings
 from kastra.agent.remembering import RECALL, memory_findings, unsupported_memory
+from kastra.agent.scorers.catalogue import scorer_findings, unsupported_scorers
 from kastra.agent.servers import reported
+from kastra.agent.skills.check import added_tools, skill_findings
+from kastra.agent.skills.looking import looked_at
 from kastra.api.errors import Cause
 from kastra.api.types import Reference
 from kastra.config import Settings
@@ -42,6 +45,7 @@ from kastra.runtime.view_checks import schema_findings, template_findings
 from kastra.runtime.view_choice import ToolChoice
 from kastra.runtime.view_errors import duplicate, forbidden, invalid, required, shape_error
 from kastra.runtime.view_memory import with_memory
+from kastra.runtime.view_skills import SkillUse
 from kastra.runtime.view_steps import Approvers
 from kastra.runtime.view_types import (
     AllowedNamespaces,
@@ -61,6 +65,10 @@ from kastra.tool.toolkit.catalogue import GROUPS, heeded, members, named
 from kastra.tool.toolkit.catalogue import problem as builtin_problem
 
 DEFAULT_MAX_STEPS = 5
+EVERY, AGAIN = 600.0, 30.0
+"""Seconds until the files of skills are looked at again, without and with something wrong."""
+MOST_SHOWN = 100
+"""Skills that the status names."""
 
 
 class Compaction(Fields):
@@ -109,6 +117,7 @@ class ScorerUse(Closed):
     """A scorer by name; a text is the name."""
 
     scorer: StrictStr = Field(min_length=1)
+    config: dict[str, Any] | None = None
     sampling: Sampling | None = None
 
     @model_validator(mode="before")
@@ -182,7 +191,7 @@ class AgentSpec(Renamed):
     tools: Bindings = Field(default_factory=list)
     memory: Memory | None = None
     knowledge: list[Ref] | None = None
-    skills: list[Ref] | None = None
+    skills: list[SkillUse] | None = None
     output_schema: dict[str, Any] | None = None
     max_steps: int = Field(default=DEFAULT_MAX_STEPS, ge=1)
     tool_choice: ToolChoice | None = None
@@ -282,6 +291,8 @@ class AgentView(View, kind="Agent"):
         found += [
             base.to("KnowledgeBase", f"spec.knowledge[{index}]") for index, base in enumerate(spec.knowledge or ())
         ]
+        for index, use in enumerate(spec.skills or ()):
+            found += use.references(f"spec.skills[{index}]")
         if spec.context and spec.context.compaction and spec.context.compaction.summarizer:
             found.append(spec.context.compaction.summarizer.to("Agent", "spec.context.compaction.summarizer"))
         if spec.memory and spec.memory.semantic_recall and spec.memory.semantic_recall.model_ref:
@@ -299,12 +310,10 @@ class AgentView(View, kind="Agent"):
         found = [f"spec.{path}" for name, path in _NOT_ACTED_ON.items() if name in spec.model_fields_set]
         if spec.approval is not None and spec.approval.policy is not None:
             found.append("spec.approval.policy")
-        return [*found, *unsupported_memory(spec.plain()), *unsupported_processors(spec.plain())]
+        return [*found, *unsupported_memory(spec.plain()), *unsupported_scorers(spec.plain())]
 
 
 _NOT_ACTED_ON = {
-    "skills": "skills",
-    "scorers": "scorers",
     "budget_ref": "budgetRef",
     "scaling": "scaling",
     "probes": "probes",
@@ -342,6 +351,8 @@ def validate(view: AgentView) -> list[Cause]:
                 found.append(invalid(tool.builtin.plain().get(field), message, f"spec.tools[{index}].builtin.{field}"))
     if spec.knowledge:
         seen.add(KNOWLEDGE)
+    found += skill_findings(spec.plain(), seen) + scorer_findings(spec.plain())
+    seen.update(added_tools(spec.plain()))
     if spec.output_schema is not None:
         found += schema_findings(spec.output_schema, "spec.outputSchema")
     found += memory_findings(spec.plain())
@@ -362,6 +373,7 @@ async def reconcile(agent: AgentView, ctx: Pass) -> Result:
     if found.early:
         return ctx.look_later(EARLY)
     _report_tools(agent, ctx, found)
+    unread = await _check_skills(agent, ctx, found)
     reason, message = await _check_model(agent, ctx, found)
     if spec.suspend:
         return suspended(ctx)
@@ -372,6 +384,9 @@ async def reconcile(agent: AgentView, ctx: Pass) -> Result:
     missing = examine_values(sources, found.resolution, ctx.service(Settings).project, agent.metadata.uid).missing
     if missing:
         return ctx.not_ready("ValueNotFound", listed(missing))
+    files = any(use.file is not None for use in spec.skills or ())
+    if unread[0]:
+        return ctx.not_ready(*unread, requeue_after=AGAIN if files else None)
     try:
         check_schema(spec.output_schema, "spec.outputSchema")
         for index, tool in enumerate(spec.tools):
@@ -379,7 +394,8 @@ async def reconcile(agent: AgentView, ctx: Pass) -> Result:
                 check_builtin(tool.builtin.plain(), ctx.service(Settings).project, f"spec.tools[{index}].builtin")
     except Unusable as problem:
         return ctx.not_ready(problem.reason, problem.message)
-    return ctx.ready(f"{ctx.status.model_resolved}; {found.message}", "Resolved")
+    ctx.ready(f"{ctx.status.model_resolved}; {found.message}", "Resolved")
+    return Result(requeue_after=EVERY if files else None)
 
 
 def _report_tools(agent: AgentView, ctx: Pass, found: Dependencies) -> None:
@@ -416,6 +432,23 @@ def _report_tools(agent: AgentView, ctx: Pass, found: Dependencies) -> None:
         ctx.condition("ToolsResolved", False, "ToolNotFound", listed(gone))
     elif ctx.object.condition("ToolsResolved") is not None:
         ctx.condition("ToolsResolved", True, "Resolved", "no tools")
+
+
+async def _check_skills(agent: AgentView, ctx: Pass, found: Dependencies) -> tuple[str, str]:
+    """Say which skills there are. Returns reason and message of what is wrong with them, or empty texts."""
+    spec = agent.spec
+    if not spec.skills:
+        ctx.status.skills = None
+        if ctx.object.condition("SkillsResolved") is not None:
+            ctx.condition("SkillsResolved", True, "Resolved", "no skills")
+        return "", ""
+    resolved, settings = found.resolution.resolved, ctx.service(Settings)
+    shelf = await looked_at(spec.plain(), agent.metadata.namespace, resolved, settings)
+    shown = [{"name": skill.name, "source": skill.folder.where} for skill in shelf.skills.values()]
+    ctx.status.skills = shown[:MOST_SHOWN] or None
+    reason = shelf.reason if shelf.problems else ""
+    ctx.condition("SkillsResolved", not reason, reason or "Resolved", shelf.wrong or f"{len(shown)} skills")
+    return reason, shelf.wrong
 
 
 async def _check_model(agent: AgentView, ctx: Pass, found: Dependencies) -> tuple[str, str]:

@@ -19,11 +19,12 @@ from kastra.api.types import Reference
 from kastra.client.interface import PatchType, WriteOptions
 from kastra.clock import parse_rfc3339, rfc3339
 from kastra.runtime.manager import Manager
-from kastra.runtime.predicates import changed_besides_status
+from kastra.runtime.predicates import came_went_or_ended, changed_besides_status
 from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.status import StatusWriter
 from kastra.runtime.view import Fields, View
 from kastra.runtime.view_errors import forbidden
+from kastra.runtime.view_steps import Approvers
 
 KIND = f"Approval.{GROUP}"
 OF_RUN = "run"
@@ -56,14 +57,6 @@ class Call(Fields):
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     annotations: dict[str, Any] = Field(default_factory=dict)
     provenance: Provenance = Field(default_factory=Provenance)
-
-
-class Approvers(Fields):
-    """Who may decide."""
-
-    users: list[str] = Field(default_factory=list)
-    groups: list[str] = Field(default_factory=list)
-    count: int | None = None
 
 
 class ApprovalSpec(Fields):
@@ -178,7 +171,7 @@ def setup(manager: Manager) -> None:
         return [Request(approval.namespace, approval.name) for approval in found]
 
     made = manager.controller(KIND, ApprovalReconciler(manager), concurrency=8, predicate=_matters)
-    made.watches(f"Run.{GROUP}", asked)
+    made.watches(f"Run.{GROUP}", asked, came_went_or_ended)
 
 
 def _run_of(approval: Object) -> str:

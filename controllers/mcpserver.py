@@ -83,6 +83,7 @@ class MCPServerSpec(Fields):
     oauth: OAuth | None = None
     allow_private: bool | None = None
     tool_filter: ToolFilter | None = None
+    resources: bool | None = None
     poll_interval: Duration | None = None
     timeout: Duration | None = None
     pin: Annotated[

@@ -244,7 +244,11 @@ class NetworkView(View, kind="Network"):
 
     def unsupported(self) -> list[str]:
         """Paths of the fields that are given, accepted, and not acted on by this version."""
-        return [path for path, _ in not_acted_on(self.spec.plain())]
+        router, found = self.spec.router, [path for path, _ in not_acted_on(self.spec.plain())]
+        if router.mode not in model_default.ROUTED_BY_MODEL:
+            given = {"model": router.model, "modelRef": router.model_ref, "instructions": router.instructions}
+            found += [f"spec.router.{name}" for name, value in given.items() if value is not None]
+        return found
 
 
 def validate(view: NetworkView) -> list[Cause]:

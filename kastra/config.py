@@ -20,6 +20,8 @@ _CHOICES = {
     "serve_controllers": ("all", "builtin", "none"),
     "cassettes": ("", "off", "record", "replay", "auto"),
 }
+_MAY_BE_NONE = ("chat_history",)
+"""Numbers that may be 0."""
 
 
 class ConfigError(ValueError):
@@ -40,6 +42,7 @@ class Settings:
         cassettes: what every model does with its cassette, whatever its Model says: `record`, `replay`, `auto` or `off`; empty
             for what its Model says.
         vectors: which index searches the vectors of messages: `builtin`, or the name of one that an installed package adds.
+        chat_history: lines that `kastra chat` on a terminal keeps from chat to chat, in the user's state folder; 0 for none.
         lock_timeout: seconds to wait for another process to let go of the store.
         grace: seconds that running steps get to finish when the process is asked to stop.
         allow_private_hosts: host names and networks that outbound calls may reach although they are private.
@@ -72,6 +75,7 @@ class Settings:
     default_model: str = ""
     cassettes: str = ""
     vectors: str = "builtin"
+    chat_history: int = 1000
     lock_timeout: float = 10.0
     grace: float = 10.0
     allow_private_hosts: tuple[str, ...] = ()
@@ -150,9 +154,9 @@ def _convert(name: str, value: Any, where: str, base: Path) -> Any:
         if isinstance(default, tuple):
             return tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(map(str, value))
         if isinstance(default, int):
-            number = int(value)
-            if number < 1:
-                raise ValueError("must be at least 1")
+            number, least = int(value), 0 if name in _MAY_BE_NONE else 1
+            if number < least:
+                raise ValueError(f"must be at least {least}")
             return number
         if isinstance(default, float):
             return float(value)

@@ -35,8 +35,10 @@ from .loop import TOOL_CONCURRENCY, Agent, AgentResult, BoundTool, CallTool, sto
 from .models import Lookup, lookup_in, models_of, refuse
 from .probing import probe_of
 from .remembering import answer_in, memory_of
+from .scorers.scoring import scoring_of
 from .servers import offered, server_tool
 from .services import AgentServices
+from .skills.offering import Skills
 from .terms import NO_TERMS, Terms
 
 MAX_DEPTH = 8
@@ -266,6 +268,14 @@ class Assembly:
         if (known := knowledge_use(spec, lookup)) is not None:
             target = builtin_object(known[0], namespace, f"Agent {namespace}/{name}: spec.knowledge")
             tools.append(await self.bound(target, objects, KNOWLEDGE, known[1], KNOWLEDGE in approved))
+        guards = guards_of(spec, lookup, self.services, owner)
+        skills = None
+        if spec.get("skills"):
+            searching = None if guards is None else guards.skill_search
+            skills = Skills(spec["skills"], namespace, owner, self.services, searching)
+        tools = with_search(tools, guards, owner)
+        if skills is not None:
+            tools += skills.tools([tool.name for tool in tools], approved)
         shared = Terms.of(spec.get("approval"))
         tools = [replace(tool, terms=tool.terms.filled(shared)) for tool in tools]
         texts = spec.get("instructions") or []
@@ -282,12 +292,11 @@ class Assembly:
             timeout = None if spec.get("timeout") is None else parse_duration(spec["timeout"])
         except (CelError, ValueError) as error:
             raise refuse(f"Agent {namespace}/{name}: {error}") from None
-        guards = guards_of(spec, lookup, self.services, owner)
         return Agent(
             name,
             instructions,
             models,
-            with_search(tools, guards, owner),
+            tools,
             output,
             int(spec.get("maxSteps") or 5),
             timeout,
@@ -296,6 +305,8 @@ class Assembly:
             stop_when=stop_when,
             guards=guards,
             memory=await memory_of(spec, lookup, objects, self, f"{namespace}/{name}"),
+            skills=skills,
+            scoring=scoring_of(spec, namespace, name, self.services.metrics),
         )
 
 

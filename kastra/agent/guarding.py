@@ -1,7 +1,6 @@
 """From the `processors` and `guardrails` of an Agent to what is applied, with the models that judge and the tools that search.
 
-Ids that have a meaning elsewhere and no effect here are left out among processors, which the Agent's condition
-`UnsupportedFeatures` says; a guardrail that can't be applied is refused. Read next: `kastra.agent.processors.guards`.
+Ids that are another way to write `spec.memory` are left out here. Read next: `kastra.agent.processors.guards`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,19 +8,24 @@ from typing import Any
 
 from kastra.engine.step import StepContext
 from kastra.model.chain import ModelEntry
+from kastra.tool.toolkit.catalogue import builtins
+from kastra.tool.toolkit.kit import WORKSPACE
 
 from .loop import BoundTool
 from .models import Lookup, models_of, refuse
+from .processors.agents_md import Injecting, Injector
 from .processors.caching import Cache, Caching
-from .processors.catalogue import KNOWN_ONLY, MEMORY, declare, phases
+from .processors.catalogue import MEMORY, declare, phases
 from .processors.cost import CostLimit
 from .processors.guards import Guards
 from .processors.interface import Processor
+from .processors.memory_filter import MemoryFilter
 from .processors.recovery import ErrorProcessor
 from .processors.searching import LOAD, LOAD_SCHEMA, SEARCH, SEARCH_SCHEMA, Searching
 from .processors.selection import Selecting, Selection
 from .processors.shaping import SINGLE, Shape
 from .processors.showing import Batching
+from .processors.skill_search import SkillSearching
 from .processors.structuring import Structuring
 from .services import AgentServices
 
@@ -38,10 +42,10 @@ def uses(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, str]
 
 
 def declared(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, str, Processor | Shape | ValueError]]:
-    """As `uses`, with what each means, or why it means nothing; without those that are known and have no effect."""
+    """As `uses`, with what each means, or why it means nothing; without those that are another way to write `memory`."""
     seen: dict[str, str] = {}
     for use, path, side in uses(spec):
-        if side != "guardrails" and use["id"] in (KNOWN_ONLY if side == "error" else KNOWN_ONLY | MEMORY):
+        if side in ("input", "output") and use["id"] in MEMORY:
             continue
         try:
             made: Processor | Shape | ValueError = declare(use, path, side)
@@ -81,7 +85,7 @@ def guards_of(spec: Mapping[str, Any], lookup: Lookup, services: AgentServices, 
             judges[path] = models(made.judge.choice, path)
     if not given and not answered and not shapes:
         return None
-    selection, structurers, cache = None, list[ModelEntry](), None
+    selection, structurers, cache, injector = None, list[ModelEntry](), None, None
     for path, made in shapes:
         if isinstance(made, Selecting):
             candidates = {each.name: models(each.choice, path) for each in made.candidates}
@@ -90,6 +94,10 @@ def guards_of(spec: Mapping[str, Any], lookup: Lookup, services: AgentServices, 
             structurers = models(made.choice, path)
         elif isinstance(made, Caching):
             cache = Cache(made, services.responses, owner)
+        elif isinstance(made, Injecting):
+            if services.folder is None:
+                raise refuse(f"Agent {owner}: {path}: this process has no project folder, so no files can be read")
+            injector = Injector(made, services.folder, services.private, _folders(spec, lookup))
     found = [made for _, made in shapes]
     retries = spec.get("maxProcessorRetries")
     return Guards(
@@ -105,7 +113,25 @@ def guards_of(spec: Mapping[str, Any], lookup: Lookup, services: AgentServices, 
         structuring=next((made for made in found if isinstance(made, Structuring)), None),
         structurers=structurers,
         batching=next((made for made in found if isinstance(made, Batching)), None),
+        skill_search=next((made for made in found if isinstance(made, SkillSearching)), None),
+        injector=injector,
+        memory_filter=next((made for made in found if isinstance(made, MemoryFilter)), None),
     )
+
+
+def _folders(spec: Mapping[str, Any], lookup: Lookup) -> dict[str, str]:
+    """Where in the project the paths of an agent's built-in tools count from, by name of the tool."""
+    found: dict[str, str] = {}
+    for index, binding in enumerate(spec.get("tools") or ()):
+        if binding.get("mcp") is not None:
+            continue
+        use = binding.get("builtin")
+        if use is None:
+            use = lookup(f"spec.tools[{index}]")["spec"].get("builtin")
+        tool = None if use is None else builtins().get(str(use.get("name")))
+        if use is not None and tool is not None and "folder" in tool.settings:
+            found[binding.get("as") or binding["name"]] = use.get("folder") or WORKSPACE
+    return found
 
 
 def with_search(tools: Sequence[BoundTool], guards: Guards | None, owner: str) -> list[BoundTool]:

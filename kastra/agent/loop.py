@@ -35,6 +35,8 @@ from .terms import NO_TERMS, Terms
 
 if TYPE_CHECKING:
     from .memory import AgentMemory
+    from .scorers.scoring import Scoring
+    from .skills.offering import Skills
 
 DEFAULT_MAX_STEPS = 5
 TOOL_CONCURRENCY = 10
@@ -109,6 +111,10 @@ class Agent:
         memory: how it remembers; None for what a thread's default is.
         before: puts what is remembered in front of a conversation; None outside of a thread.
         thread: that it goes on with, as tools are told of it; None outside of a thread.
+        skills: that its model may read; None for none.
+        told: what stands behind its instructions.
+        taken: which of the given messages it takes, by number; None for all.
+        scoring: looks at its answers; None for nothing.
     """
 
     name: str
@@ -126,6 +132,10 @@ class Agent:
     memory: "AgentMemory | None" = None
     before: Callable[[list[Message]], list[Message]] | None = None
     thread: Mapping[str, Any] | None = None
+    skills: "Skills | None" = None
+    told: str = ""
+    taken: Sequence[int] | None = None
+    scoring: "Scoring | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +153,7 @@ class AgentResult:
         tripwire: why a processor ended it; None if none did.
         given: what it was given, as it was sent to the model; instructions and what is remembered apart.
         used_fallback: whether `object` is the fallback of `structured-output`.
+        scores: of the agent's scorers, `{scorer, path, score}` each.
     """
 
     text: str
@@ -155,6 +166,7 @@ class AgentResult:
     tripwire: Tripwire | None = None
     given: Sequence[Message] = ()
     used_fallback: bool = False
+    scores: Sequence[Mapping[str, Any]] = ()
 
     def plain(self) -> dict[str, Any]:
         """As the `generate` subresource answers."""
@@ -163,6 +175,7 @@ class AgentResult:
             "text": self.text,
             "object": self.object,
             **({"usedFallbackValue": True} if self.used_fallback else {}),
+            **({"scores": list(self.scores)} if self.scores else {}),
             "messages": list(self.messages),
             "usage": dict(self.usage),
             "finishReason": self.finish_reason,
@@ -178,25 +191,21 @@ async def answer(
     Raises:
         StepError: no model answered, a tool needs an approval, the answer doesn't satisfy the schema, or it took too long.
     """
-    work = partial(_answer, agent, step, value, clock, parameters or {})
-    try:
-        with belonging(agent.thread):
+    with belonging(agent.thread):
+        if agent.timeout is None:
+            return await _answer(agent, step, value, clock, parameters or {})
+        work = partial(_answer, agent, step, value, clock, parameters or {})
+        try:
             return await within(clock, agent.timeout, work, waited(step))
-    except TimeoutError:
-        raise StepError("timeout", f"agent {agent.name} took longer than {agent.timeout:g}s") from None
+        except TimeoutError:
+            raise StepError("timeout", f"agent {agent.name} took longer than {agent.timeout:g}s") from None
 
 
 async def _answer(
     agent: Agent, step: StepContext, value: Any, clock: Clock, parameters: Mapping[str, Any]
 ) -> AgentResult:
     instructions, guards = _instructions(agent, value), agent.guards
-    messages = conversation(instructions, value)
-    if guards is not None:
-        messages = guards.unhidden(messages)
-    given = len(messages) - (1 if instructions else 0)
-    if agent.before is not None:
-        messages = agent.before(messages)
-        messages = messages if guards is None else guards.unhidden(messages)
+    messages, given = _begun(agent, instructions, value)
     first = len(messages)
     usage: dict[str, float] = {}
     tools = {tool.name: tool for tool in agent.tools}
@@ -211,6 +220,8 @@ async def _answer(
 
     while True:
         place = step.child(f"turn[{turn}]")
+        if guards is not None and guards.injector is not None:
+            messages += await guards.injector.reminders(place, messages)
         if guards is not None and looked < len(messages):
             trip, used = await guards.look(place, messages, looked, instructions, clock)
             usage = summed(usage, used)
@@ -332,6 +343,22 @@ def _stops(agent: Agent, turns: int, called: Sequence[str], text: str, results: 
         return agent.stop_when.evaluate(seen) is True
     except CelError as error:
         raise StepError("expression", f"agent {agent.name}: stopWhen: {error}", retryable=False) from None
+
+
+def _begun(agent: Agent, instructions: str, value: Any) -> tuple[list[Message], int]:
+    """The conversation before the first turn, and how many of its messages, the last ones, were given."""
+    guards = agent.guards
+    messages = conversation("\n\n".join(filter(None, (instructions, agent.told))), value)
+    first = 1 if instructions or agent.told else 0
+    if agent.taken is not None:
+        messages = [*messages[:first], *(messages[first + number] for number in agent.taken)]
+    if guards is not None:
+        messages = guards.unhidden(messages)
+    given = len(messages) - first
+    if agent.before is not None:
+        messages = agent.before(messages)
+        messages = messages if guards is None else guards.unhidden(messages)
+    return messages, given
 
 
 def _instructions(agent: Agent, value: Any) -> str:

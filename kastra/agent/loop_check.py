@@ -10,9 +10,8 @@ from kastra.api.errors import INVALID, Cause
 from kastra.cel import CelError
 from kastra.model.check import model_findings
 
-from .guarding import declared, uses
+from .guarding import declared
 from .loop import stop_condition
-from .processors.catalogue import KNOWN_ONLY
 from .processors.interface import Processor
 from .processors.selection import Selecting
 from .processors.shaping import Shape
@@ -30,11 +29,6 @@ def _models(made: Processor | Shape) -> Iterator[tuple[Mapping[str, Any], str]]:
             yield each.choice, f".choices[{index}].model"
     elif isinstance(made, Structuring) and made.choice is not None:
         yield made.choice, ".model"
-
-
-def unsupported_processors(spec: Mapping[str, Any]) -> list[str]:
-    """Paths of the processors that are known and have no effect."""
-    return [path for use, path, side in uses(spec) if side != "guardrails" and use["id"] in KNOWN_ONLY]
 
 
 def loop_findings(spec: Mapping[str, Any], tools: Collection[str]) -> list[Cause]:

@@ -126,7 +126,9 @@ async def converse(
         if memory.spec.working is not None and not memory.spec.read_only:
             tools = [*tools, working_tool(memory.spec.working, thread, recall.threads)]
         before = partial(_woven, session.told(found, summary), found["messages"])
-        able = replace(agent, tools=tools, before=before, thread=_as_told(thread, memory.spec))
+        able = replace(
+            agent, tools=tools, before=before, thread=_as_told(thread, memory.spec), taken=found.get("taken")
+        )
         result = await answer(able, step, value, clock, parameters)
         if result.tripwire is None and not memory.spec.read_only:
             await session.remember(step, [*result.given, *result.messages])
@@ -181,6 +183,7 @@ class _Session:
         self._memory = memory
         self._threads = recall.threads
         self._recall = recall
+        self._filter = None if agent.guards is None else agent.guards.memory_filter
         self._thread = thread
         self._scope = rows.thread_scope(thread.uid)
         self._left = known
@@ -211,6 +214,7 @@ class _Session:
                     self._known = None
             numbered = numbered[opening([message for _, message in numbered]) :]
             newest = numbered[0][0] if numbered else 1 << 52
+            stored = [message for _, message in kept.messages] if self._filter else []
             working = spec.working
             return {
                 "messages": [message for _, message in numbered],
@@ -219,6 +223,7 @@ class _Session:
                 "summary": summary.get("text", ""),
                 "working": working and kept.values.get((rows.scope_of(self._thread, working.scope), KEY)),
                 "recalled": await self._similar(value, newest),
+                **({"taken": self._filter.taken(conversation("", value), stored)} if self._filter else {}),
             }
 
         found: dict[str, Any] = await step.call("memory", read)
@@ -227,7 +232,8 @@ class _Session:
     async def _read(self, step: StepContext) -> Kept:
         """What the thread holds; `_known` if the next one may be left it, for a thread that ends as it does here."""
         spec, known = self._memory.spec, self._left
-        most = MOST_MESSAGES if self._memory.compaction else spec.last_messages
+        # Whether a thread has messages at all takes one of them.
+        most = MOST_MESSAGES if self._memory.compaction else max(spec.last_messages, 1 if self._filter else 0)
         # A Run is taken up by other processes, and what is summed up or kept in working memory is changed by others too.
         alone = not isinstance(step, Place) and self._memory.compaction is None
         able = alone and spec.working is None and not spec.read_only
@@ -259,8 +265,12 @@ class _Session:
         if not found["older"]:
             return found["summary"], {}
         asked = compact({"summarySoFar": found["summary"], "messages": found["older"]})
-        if self._memory.summarizer is not None:
-            made = await answer(self._memory.summarizer, step.child("memory/summary"), asked, clock)
+        summarizer = self._memory.summarizer
+        if summarizer is not None:
+            place = step.child("memory/summary")
+            if summarizer.skills is not None:
+                summarizer = replace(summarizer, told=await summarizer.skills.told(place))
+            made = await answer(summarizer, place, asked, clock)
             text, usage = made.text, made.usage
         else:
             messages: list[Message] = [{"role": "system", "content": _SUMMARY}, {"role": "user", "content": asked}]

@@ -4,6 +4,7 @@ Read next: `kastra.agent.memory`, which does.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kastra.api.errors import FORBIDDEN, INVALID, Cause
@@ -90,11 +91,15 @@ async def answer_in(
         StepError: there is no answer, or nothing here remembers.
     """
     services = assembly.services
+    if agent.skills is not None:
+        agent = replace(agent, told=await agent.skills.told(step))
     if thread is None:
-        return await answer(agent, step, value, services.clock, parameters)
-    if services.memory is None:
+        result = await answer(agent, step, value, services.clock, parameters)
+    elif services.memory is None:
         raise StepError("validation", "nothing is remembered here: that takes a store", retryable=False)
-    return await converse(agent, step, value, services.clock, services.memory, thread, parameters)
+    else:
+        result = await converse(agent, step, value, services.clock, services.memory, thread, parameters)
+    return result if agent.scoring is None else await agent.scoring.scored(step, result)
 
 
 def unsupported_memory(spec: Mapping[str, Any]) -> list[str]:

@@ -16,11 +16,14 @@ from kastra.model.cassette import Cassettes
 from kastra.model.interface import ModelServices
 from kastra.model.limits import Limiters
 from kastra.netguard import Guard
+from kastra.telemetry import Metrics
 from kastra.tool.interface import ToolServices
 from kastra.tool.mcp.connections import Connections
 from kastra.tool.platform import Platform
 
 from .doubles import Doubles
+from .knowledge_sources import ConfigMaps
+from .model_versions import ModelVersions
 from .processors.caching import Responses
 from .state import StateReader
 from .titles import Titles
@@ -61,6 +64,8 @@ class AgentServices:
         threads: finds and makes threads by name; None where nothing is remembered.
         titles: makes titles of threads; None where none are made.
         platform: what built-in tools may ask of Kastra itself; None where there is nothing to ask.
+        config_maps: reads whole ConfigMaps; None where there are none.
+        metrics: of the process; None where nothing is counted.
     """
 
     guard: Guard
@@ -75,10 +80,13 @@ class AgentServices:
     cassettes: Cassettes = field(default_factory=lambda: Cassettes(None))
     limiters: Limiters = field(init=False)
     responses: Responses = field(init=False)
+    models: ModelVersions = field(init=False, default_factory=ModelVersions)
     memory: Recall | None = None
     threads: ThreadDirectory | None = None
     titles: Titles | None = None
     platform: Platform | None = None
+    config_maps: ConfigMaps | None = None
+    metrics: Metrics | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limiters", Limiters(self.clock))

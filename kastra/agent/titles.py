@@ -11,13 +11,12 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
 
 from kastra.api.errors import StatusError
+from kastra.background import Background
 from kastra.clock import Clock
 from kastra.memory.interface import ThreadKey
 from kastra.memory.threads import Threads
@@ -63,7 +62,7 @@ class Titling:
     least: int = 1
 
 
-class Titles:
+class Titles(Background):
     """Makes titles beside everything else, while it is entered.
 
     Args:
@@ -74,6 +73,7 @@ class Titles:
     """
 
     def __init__(self, threads: Threads, clock: Clock, untitled: Untitled, entitle: Entitle) -> None:
+        super().__init__()
         self._threads = threads
         self._clock = clock
         self._untitled = untitled
@@ -81,20 +81,6 @@ class Titles:
         self._known: OrderedDict[str, None] = OrderedDict()
         self._under_way: set[str] = set()
         self._limiter = anyio.Semaphore(_AT_ONCE)
-        self._group: TaskGroup | None = None
-
-    async def __aenter__(self) -> Self:
-        self._group = await anyio.create_task_group().__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        group, self._group = self._group, None
-        assert group is not None
-        group.cancel_scope.cancel()
-        # Given the error, the group would wrap it.
-        await group.__aexit__(None, None, None)
 
     def later(self, thread: ThreadKey, how: Titling, models: Sequence[ModelEntry]) -> None:
         """Make a title for a thread that has none, some time; nothing happens if that is under way or too much waits.
@@ -102,11 +88,11 @@ class Titles:
         Args:
             models: the agent's own.
         """
-        if self._group is None or thread.uid in self._known or thread.uid in self._under_way:
+        if thread.uid in self._known or thread.uid in self._under_way:
             return
         if len(self._under_way) < _WAITING:
             self._under_way.add(thread.uid)
-            self._group.start_soon(self._make, thread, how, how.models or models)
+            self._tasks.start_soon(self._make, thread, how, how.models or models)
 
     async def _make(self, thread: ThreadKey, how: Titling, models: Sequence[ModelEntry]) -> None:
         where = f"{thread.namespace}/{thread.name}"

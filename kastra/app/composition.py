@@ -58,6 +58,8 @@ _ADMIN = User("kastra-admin", ("system:masters",))
 # Whatever people may do, controllers and Runs act as themselves.
 _CONTROLLERS = service_account("kube-system", "controllers")
 _RUNS_ACCOUNT = service_account("kube-system", "runs")
+_LAST_LOOK = 2.0
+"""Seconds that controllers are given to look at threads before they are stopped."""
 
 
 @dataclass(slots=True)
@@ -180,6 +182,10 @@ async def compose(
                 except Exception as error:  # noqa: BLE001 - raised again below, outside the task group
                     failure = error
                 finally:
+                    # How many messages a thread has is told at most once a second, and then once more here.
+                    if failure is None:
+                        with anyio.move_on_after(_LAST_LOOK, shield=True):
+                            await memory.threads.looked_at()
                     manager.stop()
         else:
             yield parts
@@ -296,28 +302,18 @@ async def _make_manager(
 
         from .event_sinks import start_outbox
         from .execution import start_execution
+        from .foundation import Foundation
 
         runs = manager.observed(LoopbackClient(parts.api.registry, user=_RUNS_ACCOUNT))
-        parts.execution = await start_execution(
-            settings,
-            parts.store,
-            runs,
-            parts.bus,
-            run_clock or parts.clock,
-            policy,
-            stack,
-            mcp,
-            doubles,
-            memory,
-            manager.closure,
-        )
+        base = Foundation(settings, parts.store, runs, parts.bus, run_clock or parts.clock, policy, manager.metrics)
+        parts.execution = await start_execution(base, stack, mcp, doubles, memory, manager.closure)
         manager.register_service(Pool, parts.execution.pool)
         manager.register_service(Mailroom, parts.execution.pool.mailroom)
         retention = Retention(parts.store.writer, parts.store.query, parts.clock)
         manager.register_service(Retention, await stack.enter_async_context(retention))
         if (library := parts.execution.library) is not None:
             manager.register_service(type(library), library)
-        outbox = await start_outbox(settings, parts.store, runs, parts.bus, run_clock or parts.clock, policy, stack)
+        outbox = await start_outbox(base, stack)
         manager.register_service(type(outbox), outbox)
     else:
         library = await _library(parts, policy, stack)

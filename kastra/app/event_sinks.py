@@ -24,15 +24,12 @@ import anyio
 
 from kastra.api.cloudevents import CloudEvent
 from kastra.api.cloudevents_http import write_http
-from kastra.bus import Bus
-from kastra.client.interface import Client
 from kastra.clock import Clock
-from kastra.config import Settings
 from kastra.engine.outbox import NEWS, NotTaken, Outbox, Sink, Unwanted
-from kastra.netguard import BadAnswer, ConnectionFailed, Guard, Limits, OutboundError, Policy, Refused, TimedOut
+from kastra.netguard import BadAnswer, ConnectionFailed, Guard, Limits, OutboundError, Refused, TimedOut
 from kastra.runtime.triggers.signatures import BadSignature, signing_key
-from kastra.store.objects import ObjectStore
 
+from .foundation import Foundation
 from .secrets import ClientSecrets
 
 LONGEST_REST = 3600.0
@@ -161,21 +158,14 @@ def sign(kind: str, secret: str, event: CloudEvent, body: bytes, now: int) -> di
     return {"webhook-id": identity, "webhook-timestamp": str(now), "webhook-signature": f"v1,{made}"}
 
 
-async def start_outbox(
-    settings: Settings,
-    store: ObjectStore,
-    client: Client,
-    bus: Bus,
-    clock: Clock,
-    policy: Policy,
-    stack: AsyncExitStack,
-) -> Outbox:
-    """The queues of all sinks, delivering until `stack` ends. `client` reads Secrets."""
-    guard = await stack.enter_async_context(Guard(policy))
-    sender = EventSender(guard, ClientSecrets(client, settings.project), clock)
+async def start_outbox(base: Foundation, stack: AsyncExitStack) -> Outbox:
+    """The queues of all sinks, delivering until `stack` ends."""
+    guard = await stack.enter_async_context(Guard(base.policy))
+    sender = EventSender(guard, ClientSecrets(base.client, base.settings.project), base.clock)
     numbers = count(1)
 
     def tell(namespace: str, name: str) -> None:
-        bus.publish(NEWS, [(next(numbers), (namespace, name))])
+        base.bus.publish(NEWS, [(next(numbers), (namespace, name))])
 
-    return await stack.enter_async_context(Outbox(store.writer, store.query, clock, sender.send, tell))
+    outbox = Outbox(base.store.writer, base.store.query, base.clock, sender.send, tell)
+    return await stack.enter_async_context(outbox)

@@ -17,14 +17,13 @@ from kastra.agent.doubles import Doubles
 from kastra.agent.library import Library
 from kastra.agent.request import options_of
 from kastra.agent.runners import generate, runners
+from kastra.agent.scorers.scoring import scores_in
 from kastra.agent.services import AgentServices
 from kastra.agent.titles import Titles
 from kastra.api.errors import BadRequest
 from kastra.apiserver.subresources import ConnectRequest
-from kastra.bus import Bus
 from kastra.client.interface import Client
-from kastra.clock import Clock
-from kastra.config import DATA_FOLDER, Settings
+from kastra.config import DATA_FOLDER
 from kastra.engine.children import ChildRunRunner
 from kastra.engine.direct import DirectContext
 from kastra.engine.execution import Services
@@ -32,14 +31,14 @@ from kastra.engine.journal import Append
 from kastra.engine.pool import RENEW_EVERY, Pool
 from kastra.engine.step import StepError
 from kastra.model.cassette import Cassettes
-from kastra.netguard import Guard, Policy
+from kastra.netguard import Guard
 from kastra.sql.interface import Statement
-from kastra.store.objects import ObjectStore
 from kastra.tool.mcp.connections import Connections
 from kastra.tool.schema import JsonSchema
 
 from .children import ClientChildren
 from .closures import SameClosures
+from .foundation import Foundation
 from .secrets import ClientSecrets
 from .state import StoredState
 from .threads import AppMemory, thread_for
@@ -56,17 +55,14 @@ class Execution:
 
     def __init__(
         self,
-        settings: Settings,
-        store: ObjectStore,
-        client: Client,
+        base: Foundation,
         guard: Guard,
-        bus: Bus,
-        clock: Clock,
         mcp: Connections | None = None,
         doubles: Doubles | None = None,
         memory: AppMemory | None = None,
         close: Closer | None = None,
     ) -> None:
+        settings, store, client, clock = base.settings, base.store, base.client, base.clock
         children = ClientChildren(client)
         self.cassettes = Cassettes(settings.project, settings.cassettes)
         self.titles = None
@@ -88,14 +84,18 @@ class Execution:
             memory=None if memory is None else memory.recall,
             threads=None if memory is None else memory.objects.on_behalf(client),
             titles=self.titles,
+            config_maps=config_maps(client),
+            metrics=base.metrics,
         )
+        if base.metrics is not None:
+            scores_in(base.metrics)
         self.library = None if memory is None else Library(services, memory.passages, config_maps(client))
         platform = platform_of(client, clock, lambda: self.pool.mailroom, memory, self.library, close)
         services = replace(services, platform=platform)
         self.pool = Pool(
             store.writer,
             store.query,
-            bus,
+            base.bus,
             Services(clock, runners(services), _problems, children),
             holder=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
             concurrency=settings.concurrent_runs,
@@ -157,12 +157,7 @@ class Execution:
 
 
 async def start_execution(
-    settings: Settings,
-    store: ObjectStore,
-    client: Client,
-    bus: Bus,
-    clock: Clock,
-    policy: Policy,
+    base: Foundation,
     stack: AsyncExitStack,
     mcp: Connections | None = None,
     doubles: Doubles | None = None,
@@ -170,8 +165,8 @@ async def start_execution(
     close: Closer | None = None,
 ) -> Execution:
     """Start executing; `stack` stops it gracefully."""
-    guard = await stack.enter_async_context(Guard(policy))
-    execution = Execution(settings, store, client, guard, bus, clock, mcp, doubles, memory, close)
+    guard = await stack.enter_async_context(Guard(base.policy))
+    execution = Execution(base, guard, mcp, doubles, memory, close)
     if execution.titles is not None:
         await stack.enter_async_context(execution.titles)
     await stack.enter_async_context(execution.pool)

@@ -5,28 +5,26 @@ said before goes with it, as messages or by the thread that it goes on with. An 
 Ctrl-C ends the answer that is being given, not the conversation. Read next: `kastra.app.streaming`.
 """
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .completing import complete_objects
+from .layout import one_line
 from .options import examples, namespace_option
 from .resting import WAITS
-from .session import owning, say
+from .session import owning, say, settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .chat_input import Word
     from .conversing import Talk
 
-_HELP = """\
-/tools    what the agent may call
-/usage    tokens, calls and dollars so far
-/history  what was said
-/thread   which thread this goes on with; /thread NAME: go on with that one
-/new      begin anew
-/help     this
-/quit     end (also Ctrl-D)
+_KEYS = """\
 Ctrl-C ends an answer. Approvals are answered with y, n REASON, or e ARGUMENTS."""
+_EDITING = """\
+Alt-Enter, or \\ at the end of a line, goes on in the next. Up and Down bring back what was asked, Ctrl-R searches it, Tab completes."""
 
 
 @click.command(
@@ -56,47 +54,56 @@ def chat(agent: str, namespace: str, given: str | None, thread: str, resource: s
     if context is not None and not isinstance(context, dict):
         raise ValueError("--request-context: an object of named values is needed")
 
-    async def talk(operations: Any) -> int:
+    keep = settings_of().chat_history
+
+    async def converse(operations: Any) -> int:
+        from .chat_input import chat_input
+        from .chat_words import words
         from .conversing import Talk
-        from .lines_in import LinesIn
 
-        lines = LinesIn(sys.stdin.buffer)
-        return await _converse(
-            Talk(operations, name, namespace, context, lines, quiet=quiet, thread=thread, resource=resource)
-        )
+        async def completions(before: str) -> "Sequence[Word]":
+            return await words(talk, before)
 
-    return owning(talk, execute=True)
+        source, problem = chat_input(keep, completions)
+        if problem:
+            say(problem)
+        talk = Talk(operations, name, namespace, context, source, quiet=quiet, thread=thread, resource=resource)
+        return await _converse(talk, source.person)
+
+    return owning(converse, execute=True)
 
 
-async def _converse(talk: "Talk") -> int:
+async def _converse(talk: "Talk", person: bool) -> int:
     await talk.check()
-    person = sys.stdin.isatty()
     if person:
         say(f"talking to agent/{talk.agent}; /help says what else there is")
     with talk.interruptible():
-        while True:
-            if person:
-                click.echo("> ", nl=False)
-            line = await talk.line()
-            if line is None:
-                if person:
-                    click.echo("")
-                break
+        while (line := await talk.question()) is not None:
             text = line.strip()
             if text == "/quit":
                 break
-            if not text:
-                continue
-            if text.startswith("/"):
-                await _command(talk, text)
-            elif not await talk.ask(line):
+            if text.startswith("/") and "\n" not in text:
+                await _command(talk, text, person)
+            elif text and not await talk.ask(line):
                 break
     return WAITS if talk.waits else 1 if talk.failures and not person else 0
 
 
-async def _command(talk: "Talk", text: str) -> None:
+async def _command(talk: "Talk", text: str, person: bool) -> None:
+    from kastra.api.errors import StatusError
+
+    try:
+        await _obey(talk, text, person)
+    except (StatusError, ConnectionError) as error:
+        say(f"error: {one_line(str(error))}")
+
+
+async def _obey(talk: "Talk", text: str, person: bool) -> None:
     if text == "/help":
-        say(_HELP)
+        from .chat_words import COMMANDS
+
+        say("\n".join(f"{name:<9} {about}" for name, about in COMMANDS.items()))
+        say(f"{_KEYS}\n{_EDITING}" if person else _KEYS)
     elif text == "/tools":
         for line in await talk.tools():
             say(line)
@@ -108,6 +115,15 @@ async def _command(talk: "Talk", text: str) -> None:
     elif text == "/history":
         for line in await talk.history():
             say(line)
+    elif text.split()[0] == "/agent":
+        named = text.removeprefix("/agent").strip().removeprefix("agent/")
+        if named:
+            try:
+                await talk.take(named)
+            except ValueError as error:
+                say(str(error))
+                return
+        say(f"agent/{talk.agent}")
     elif text.split()[0] == "/thread":
         if named := text.removeprefix("/thread").strip():
             try:

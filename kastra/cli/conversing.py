@@ -1,6 +1,6 @@
 """What goes on in a chat: one question after the other, each a Run that is followed, with approvals asked on the way.
 
-Keeps what was said, and what it has used. Read next: `kastra.cli.answer_view`, which writes answers.
+Keeps what was said, and what it has used. Read next: `kastra.cli.answer_view`, which writes answers, and `kastra.cli.deciding`.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import click
-import orjson
 
 from kastra.api.errors import StatusError
 from kastra.api.meta import ObjectRef
@@ -21,17 +20,19 @@ from kastra.app.conversation import messages_of
 from kastra.app.operations import Operations
 from kastra.app.running import create_run
 from kastra.app.streaming import Chunk, stream_run
-from kastra.client.interface import PatchType
 
-from .answer_view import AnswerView, shown
+from .answer_view import AnswerView
+from .chat_input import ChatInput, Interrupted
 from .chat_thread import ChatThread, lines
+from .deciding import Deciding
 from .layout import one_line
-from .lines_in import LinesIn
+from .not_begun import ReasonTold
 from .run import output_text
 from .session import say
 
 _ENDING = 5.0
 """Seconds that a cancelled answer is given to end."""
+_ENDS = "/quit or Ctrl-D ends the chat"
 _KEPT = "24h"
 """How long the Run of a question stays after it has ended."""
 
@@ -43,7 +44,7 @@ class Talk:
         operations: the store or server where it is.
         agent: its name.
         context: of every request; None for none.
-        lines: what the other side says.
+        source: what the other side says.
         quiet: whether nothing is said about tools.
         thread: to go on with; empty for none, or for one that is made for an agent with memory.
         resource: whom the thread belongs to.
@@ -55,7 +56,7 @@ class Talk:
         agent: str,
         namespace: str,
         context: Mapping[str, Any] | None,
-        lines: LinesIn,
+        source: ChatInput,
         *,
         quiet: bool = False,
         thread: str = "",
@@ -68,8 +69,10 @@ class Talk:
         self._client = operations.client
         self._namespace = namespace
         self._context = context
-        self._lines = lines
+        self._source = source
+        self._resource = resource
         self._quiet = quiet
+        self._deciding = Deciding(operations.client, namespace, source)
         self._messages: list[dict[str, Any]] = []
         self._used: dict[str, float] = {}
         self._scope: anyio.CancelScope | None = None
@@ -82,13 +85,31 @@ class Talk:
         """Say what keeps the agent from answering. Raises NotFound if there is no such agent."""
         agent = await self._client.get(self._ref)
         self.thread.agent_is(agent.spec)
+        self._tell(agent)
+
+    async def take(self, agent: str) -> None:
+        """Talk to another agent from now on, anew. Raises NotFound if there is no such agent, and leaves all as it is."""
+        found = await self._client.get(ObjectRef("agents.mastra.ai", agent, self._namespace))
+        thread = ChatThread(self._client, agent, self._namespace, "", self._resource, quiet=self._quiet)
+        thread.agent_is(found.spec)
+        self.agent, self.thread = agent, thread
+        self._messages.clear()
+        self._tell(found)
+
+    def _tell(self, agent: Object) -> None:
         ready = agent.condition("Ready")
         if ready is not None and ready.get("status") == "False":
             say(f"agent/{self.agent} isn't Ready: {one_line(str(ready.get('message') or ready.get('reason') or ''))}")
 
-    async def line(self) -> str | None:
-        """What is said next; None at the end."""
-        return await self._lines.next()
+    async def question(self) -> str | None:
+        """What is said next, without line breaks at its end; empty after Ctrl-C; None at the end."""
+        try:
+            line = await self._source.question()
+        except Interrupted as interrupted:
+            if not interrupted.typed:
+                say(_ENDS)
+            return ""
+        return None if line is None else line.rstrip("\n")
 
     def forget(self) -> None:
         """Begin anew."""
@@ -108,6 +129,20 @@ class Talk:
         return [one_line(f"{tool['name']:<{width}}  {tool.get('resolved') or 'not found'}") for tool in tools] or [
             "no tools"
         ]
+
+    async def tool_names(self) -> list[str]:
+        """The names by which the agent knows its tools."""
+        return [tool["name"] for tool in (await self._client.get(self._ref)).status.get("tools") or []]
+
+    async def agent_names(self, most: int) -> list[str]:
+        """Agents of the namespace, so many at most."""
+        page = await self._client.list("agents.mastra.ai", self._namespace, limit=most)
+        return [agent.name for agent in page.items]
+
+    async def thread_names(self, most: int) -> list[str]:
+        """Threads with the agent, of so many at most."""
+        page = await self._client.list("threads.mastra.ai", self._namespace, limit=most)
+        return [found.name for found in page.items if (found.spec.get("agentRef") or {}).get("name") == self.agent]
 
     def usage(self) -> str:
         """What this conversation has used."""
@@ -132,11 +167,13 @@ class Talk:
                 loop.remove_signal_handler(signal.SIGINT)
 
     def _interrupt(self) -> None:
+        if self._source.interrupt():
+            return
         if self._scope is not None:
             self._scope.cancel()
         else:
-            say("\n/quit or Ctrl-D ends the chat")
-            if sys.stdin.isatty():
+            say(f"\n{_ENDS}")
+            if self._source.person:
                 click.echo("> ", nl=False)
 
     async def ask(self, text: str) -> bool:
@@ -149,6 +186,7 @@ class Talk:
         spec: dict[str, Any] = {"ttlAfterFinished": _KEPT}
         run: Object | None = None
         last: Chunk | None = None
+        cancelled = False
         with anyio.CancelScope() as self._scope:
             try:
                 if thread := await self.thread.ready():
@@ -163,12 +201,17 @@ class Talk:
                     spec=spec,
                 )
                 last = await self._follow(run, view)
+            except Interrupted:
+                cancelled = True
             except StatusError as error:
                 self._failed(error.message)
-        cancelled, self._scope = self._scope.cancelled_caught, None
+            except ConnectionError as error:
+                self._failed(str(error))
+        cancelled, self._scope = cancelled or self._scope.cancelled_caught, None
         view.close()
         if cancelled:
-            say("cancelled")
+            # On a terminal the line begins with the ^C that was typed.
+            say("\rcancelled" if self._source.person else "cancelled")
             if run is not None:
                 await self._cancel(run)
             return True
@@ -196,12 +239,13 @@ class Talk:
     async def _follow(self, run: Object, view: AnswerView) -> Chunk | None:
         """The last chunk; None if it waits for a decision that nobody makes."""
         chunk: Chunk = {}
-        async with aclosing(stream_run(self._client, run)) as chunks:
+        async with aclosing(stream_run(self._client, run)) as chunks, ReasonTold(self._client, run):
             async for chunk in chunks:
                 view.chunk(chunk)
                 if chunk["type"] == "approval":
                     view.close()
-                    if not await self._decide(chunk["name"]):
+                    self.waits = not await self._deciding.decide(chunk["name"])
+                    if self.waits:
                         return None
         return chunk
 
@@ -210,64 +254,7 @@ class Talk:
             async for _ in self._client.connect(run.ref, "cancel", {}):
                 pass
 
-    async def _decide(self, name: str) -> bool:
-        """Ask for a decision and write it; False if there is nobody to ask any more."""
-        ref = ObjectRef("approvals.mastra.ai", name, self._namespace)
-        approval = await self._client.get(ref)
-        if (approval.status.get("decision") or {}).get("verdict"):
-            return True
-        say(f"? {one_line(str(approval.spec.get('message', '')))}")
-        while True:
-            click.echo("  approve? y, n, e (other arguments): ", nl=False, err=True)
-            line = await self._lines.next()
-            if line is None:
-                self.waits = True
-                say(f"\n  undecided: kastra approve {name}{_namespace(self._namespace)}")
-                return False
-            decision = _decision(line.strip())
-            if decision == "edit":
-                click.echo("  arguments (JSON): ", nl=False, err=True)
-                decision = _edited(await self._lines.next() or "")
-            if isinstance(decision, str):
-                say(f"  {decision}")
-                continue
-            try:
-                patch = {"status": {"decision": decision}}
-                await self._client.patch(ref, patch, PatchType.MERGE, subresource="status")
-            except StatusError as error:
-                say(f"  {one_line(error.message)}")
-                if error.code == 403:
-                    say(f"  somebody else has to decide: kastra approve {name}{_namespace(self._namespace)}")
-                    return True
-                continue
-            return True
-
-
-def _decision(line: str) -> dict[str, Any] | str:
-    """The decision that a line means, `edit`, or what is wrong with it."""
-    word, _, rest = line.partition(" ")
-    reason = {"reason": rest.strip()} if rest.strip() else {}
-    if word.lower() in ("y", "yes"):
-        return {"verdict": "approve", **reason}
-    if word.lower() in ("n", "no"):
-        return {"verdict": "reject", **reason}
-    if word.lower() in ("e", "edit"):
-        return _edited(rest) if rest.strip() else "edit"
-    return "y approves, n refuses, e approves with other arguments"
-
-
-def _edited(text: str) -> dict[str, Any] | str:
-    try:
-        arguments = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return f"that is no JSON: {error}"
-    return {"verdict": "edit", "args": arguments} if isinstance(arguments, dict) else "an object of arguments is needed"
-
 
 def _write(text: str) -> None:
     click.echo(text, nl=False)
     sys.stdout.flush()
-
-
-def _namespace(namespace: str) -> str:
-    return "" if namespace == "default" else f" -n {shown(namespace)}"

@@ -151,6 +151,7 @@ async def execute_run(
     """Create the Run, follow it to its end and print its output; the exit code."""
     from kastra.app.running import RunFailed, create_run, follow_run, has_ended
 
+    from .not_begun import ReasonTold
     from .resting import rests, tell
 
     if options.get("resource"):
@@ -171,13 +172,16 @@ async def execute_run(
         until = rests() if hasattr(kastra, "bus") else has_ended
         view = _view(created.name) if options["follow"] and not options["quiet"] else None
         if answer is not None:
-            result = await follow_run(kastra.client, created, _chunks(answer), until=until)
+            async with ReasonTold(kastra.client, created):
+                result = await follow_run(kastra.client, created, _chunks(answer), until=until)
             answer.close()
         elif view is not None:
             async with view.drawing():
                 result = await follow_run(kastra.client, created, view.event, until=until)
         else:
-            result = await follow_run(kastra.client, created, None if options["quiet"] else _progress(), until=until)
+            async with ReasonTold(kastra.client, created):
+                progress = None if options["quiet"] else _progress()
+                result = await follow_run(kastra.client, created, progress, until=until)
     except BaseException:
         who = "'kastra watch'" if hasattr(kastra, "bus") else "the server"
         say(f"run/{created.name} has not ended; {who} goes on with it")

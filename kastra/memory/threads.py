@@ -99,6 +99,7 @@ class Threads:
         self._locks: dict[str, tuple[anyio.Lock, int]] = {}
         self._changed: dict[tuple[str, str], None] = {}
         self._looked: dict[str, float] = {}
+        self._all_looked: anyio.Event | None = None
         self.news: Callable[[str, str], None] | None = None
         """Called with namespace and name of a thread to which something is added."""
         self.generation = 0
@@ -128,11 +129,21 @@ class Threads:
         looks now.
         """
         now, last = self._clock.monotonic(), self._looked.get(thread.uid)
-        if last is not None and now - last < least:
+        if last is not None and now - last < least and self._all_looked is None:
             return least - (now - last)
         self._looked[thread.uid] = now
         self._changed.pop((thread.namespace, thread.name), None)
+        if self._all_looked is not None and not self._changed:
+            self._all_looked.set()
         return 0.0
+
+    async def looked_at(self) -> None:
+        """From now on nobody pauses. Returns once every thread is looked at to which something was added: before the end."""
+        self._all_looked = anyio.Event()
+        if self._changed and self.news is not None:
+            for place in self._changed:
+                self.news(*place)
+            await self._all_looked.wait()
 
     def now(self) -> int:
         """The time in milliseconds, as messages carry it."""
@@ -262,6 +273,7 @@ class Threads:
         """Erase a thread with all that hangs on it; the memory of its resource goes with the resource's last thread."""
         number = await self._number(thread.uid)
         self._looked.pop(thread.uid, None)
+        self._changed.pop((thread.namespace, thread.name), None)
         self._erasing(thread.uid)
         if number is not None:
             await self._store.query(_OVERWRITE)

@@ -27,7 +27,7 @@ from kastra.api.object import Object
 from kastra.app.applying import ApplyReport
 from kastra.app.composition import Composition, compose
 from kastra.app.embedded import Kastra
-from kastra.app.running import RunFailed, RunResult, create_run, follow_run
+from kastra.app.running import RunFailed, RunResult, create_run, follow_run, has_ended
 from kastra.client.interface import Client
 from kastra.config import Settings, load_settings
 from kastra.manifest.loader import Loaded, load
@@ -197,7 +197,9 @@ class ControlPlane:
         Raises:
             RunFailed: it didn't succeed; the exception carries the result.
             NotFound: there is no such target.
+            RuntimeError: nothing is executed here.
         """
+        self._must_execute()
         result = await self.result(await self.start(target, input, namespace=namespace))
         if result.phase != "Succeeded":
             raise RunFailed(result)
@@ -223,8 +225,9 @@ class ControlPlane:
         Raises:
             NotFound: there is no such target.
             Undelivered: something from outside was refused.
+            RuntimeError: nothing is executed here.
         """
-        self._kastra()
+        self._must_execute()
         assert self._parts is not None
         rehearsal = Rehearsal(self._parts, self.clock, self.doubles)
         return await rehearsal.run(
@@ -240,7 +243,10 @@ class ControlPlane:
 
         Raises:
             NotFound: the Run was deleted.
+            RuntimeError: it has not ended, and nothing is executed here.
         """
+        if not has_ended(await self.client.get(run.ref)):
+            self._must_execute()
         ended: RunResult | Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._pass_time)
@@ -258,6 +264,14 @@ class ControlPlane:
         while True:
             await anyio.sleep(_TICK)
             await self.clock.advance(_TICK)
+
+    def _must_execute(self) -> None:
+        self._kastra()
+        if not self._execute:
+            raise RuntimeError(
+                "ControlPlane(execute=False) leaves Runs Pending, so this one would be waited for in vain; leave execute=False "
+                "out, or look at the Run with get()"
+            )
 
     def _kastra(self) -> Kastra:
         if self._parts is None:

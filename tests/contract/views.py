@@ -6,7 +6,7 @@ because they accept several shapes, are filled from `OPEN` where a shape is know
 """
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -49,7 +49,14 @@ OPEN: Mapping[str, st.SearchStrategy[Any]] = {
     "tools": st.lists(NAMES | st.fixed_dictionaries({"name": NAMES, "toolRef": REFS}), max_size=3)
     | st.dictionaries(NAMES, NAMES, max_size=2),
     "knowledge[]": REFS,
-    "skills[]": REFS,
+    "skills[]": st.sampled_from(
+        [
+            "skills/review",
+            {"file": "./skills"},
+            {"configMap": "review"},
+            {"configMap": {"name": "review", "items": [{"key": "a", "path": "b/c.md"}]}},
+        ]
+    ),
     "agents[]": NAMES | st.fixed_dictionaries({"name": NAMES, "ref": REFS}),
     "memory": st.booleans() | st.fixed_dictionaries({"lastMessages": st.integers(0, 9)}),
     "retry": st.integers(0, 5) | st.fixed_dictionaries({"limit": st.integers(0, 5), "initialInterval": DURATIONS}),
@@ -59,6 +66,12 @@ OPEN: Mapping[str, st.SearchStrategy[Any]] = {
     "mode": st.sampled_from([False, "off", "record", "replay"]),
 }
 """Accepted shapes of open nodes by field; `name[]` is an item of a list."""
+RULES: Mapping[str, Callable[[dict[str, Any]], bool]] = {
+    "approvers": lambda who: bool(
+        not who.get("users") or who.get("groups") or who.get("count", 1) <= len(set(who["users"]))
+    ),
+}
+"""What a view asks of several fields of an object together, by field."""
 
 
 @cache
@@ -175,7 +188,7 @@ def _values(schema: Mapping[str, Any], name: str) -> st.SearchStrategy[Any] | No
         case None:
             return OPEN.get(name)
         case "object" if "properties" in schema:
-            return _objects(schema)
+            return _objects(schema).filter(RULES[name]) if name in RULES else _objects(schema)
         case "object":
             child = _values(schema.get("additionalProperties", {}), name)
             return st.dictionaries(NAMES, JSON if child is None else child, max_size=2)

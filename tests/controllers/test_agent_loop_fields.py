@@ -29,15 +29,6 @@ async def test_processors_that_are_applied_leave_nothing_unsupported(env: Contro
     assert "UnsupportedFeatures" not in conditions
 
 
-async def test_processors_that_are_known_and_without_effect_are_named(env: ControlPlane) -> None:
-    sides = {"input": ["skill-search", "pii-detector"], "error": ["stream-error-retry"]}
-    await apply(env, agent("clerk", processors=sides))
-    [found] = [c for c in (await status(env, "Agent", "clerk"))["conditions"] if c["type"] == "UnsupportedFeatures"]
-    assert "spec.processors.input[0]" in found["message"]
-    assert "spec.processors.error" not in found["message"]
-    assert "input[1]" not in found["message"]
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -74,6 +65,18 @@ async def test_processors_that_are_known_and_without_effect_are_named(env: Contr
             r"config.choices\[0\].model.*opnai",
         ),
         ({"maxProcessorRetries": 11}, "spec.maxProcessorRetries"),
+        ({"guardrails": ["skill-search"]}, r"spec.guardrails\[0\].id.*processor of spec.processors.input"),
+        ({"guardrails": ["agents-md-injector"]}, r"spec.guardrails\[0\].id.*processor of spec.processors.input"),
+        ({"processors": {"output": ["memory-input-filter"]}}, r"output\[0\].id.*processor of spec.processors.input"),
+        ({"processors": {"input": ["skill-search"]}}, r"spec.processors.input\[0\]: .*no skills to look for"),
+        (
+            {"processors": {"input": [{"id": "agents-md-injector", "config": {"folder": "../x"}}]}},
+            r"input\[0\].config.folder.*'..' is not allowed",
+        ),
+        (
+            {"processors": {"input": [{"id": "memory-input-filter", "config": {"retainFullInput": "yes"}}]}},
+            r"input\[0\].config.retainFullInput.*true or false",
+        ),
         ({"guardrails": ["token-limiter"]}, r"spec.guardrails\[0\].id.*stops nothing"),
         ({"processors": {"output": [{"id": "length-limiter"}]}}, r"spec.processors.output\[0\].config.max"),
         (

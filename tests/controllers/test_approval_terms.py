@@ -119,3 +119,37 @@ async def test_terms_that_make_no_sense_are_refused(env: ControlPlane) -> None:
             await env.apply(tool("pay", python=PAY, approval=approval))
         with pytest.raises(ApplyFailed, match=r"spec\.approval"):
             await env.apply(agent("clerk", approval=approval))
+
+
+@pytest.mark.parametrize(
+    ("approvers", "told"),
+    [
+        pytest.param({"users": ["ada"], "count": 5}, "1 user is named", id="one"),
+        pytest.param({"users": ["ada", "bob", "ada"], "groups": [], "count": 3}, "2 users are named", id="twice"),
+    ],
+)
+async def test_more_approvers_than_are_named_are_refused_wherever_they_stand(
+    env: ControlPlane, approvers: dict[str, Any], told: str
+) -> None:
+    step = {"id": "ask", "approve": {"approvers": approvers}}
+    objects = {
+        "spec.approval.approvers.count": (
+            tool("pay", python=PAY, approval={"approvers": approvers}),
+            agent("clerk", approval={"approvers": approvers}),
+        ),
+        "spec.steps[0].approve.approvers.count": (manifest("Workflow", "w", {"steps": [step]}),),
+        "spec.approvers.count": (
+            manifest("Approval", "q", {"runRef": {"name": "r"}, "message": "?", "approvers": approvers}),
+        ),
+    }
+    for path, refused in objects.items():
+        for each in refused:
+            with pytest.raises(ApplyFailed) as raised:
+                await env.apply(each)
+            assert f"{path}: Invalid value: {approvers['count']}: so many can never agree: {told}" in str(raised.value)
+
+
+async def test_a_group_may_have_as_many_members_as_are_asked_for(env: ControlPlane) -> None:
+    approvers = {"users": ["ada"], "groups": ["finance"], "count": 5}
+    await env.apply(tool("pay", python=PAY, approval={"approvers": approvers}))
+    await env.apply(tool("pay", python=PAY, approval={"approvers": {"users": ["ada", "bob"], "count": 2}}))

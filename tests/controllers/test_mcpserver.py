@@ -10,6 +10,7 @@ import pytest
 from kastra.config import Settings
 from kastra.testing import ApplyFailed, ControlPlane
 from tests.contract.reconciler import assert_settled_pass_writes_nothing
+from tests.support import warm
 
 from .objects import agent, apply, manifest, ready, remove, said, secret, status, the, tool, writes_of
 
@@ -23,8 +24,8 @@ async def env(tmp_path: Path) -> AsyncIterator[ControlPlane]:
 
 
 def server(name: str = "files", behaviour: str = "", **spec: Any) -> dict[str, Any]:
-    program = ["raw.py", behaviour] if behaviour else ["ordinary.py"]
-    command = [sys.executable, str(SERVERS / program[0]), *program[1:]]
+    raw, ordinary = [sys.executable, str(SERVERS / "raw.py"), behaviour], [warm.python(), str(SERVERS / "ordinary.py")]
+    command = raw if behaviour else ordinary
     return manifest("MCPServer", name, {"transport": "stdio", "command": command, **spec})
 
 
@@ -71,6 +72,23 @@ async def test_one_tool_of_a_server_can_have_a_name_and_arguments_of_its_own(env
     await apply(env, server(), agent("a", tools=[binding], model=model))
     assert [entry["name"] for entry in (await status(env, "Agent", "a"))["tools"]] == ["plus"]
     assert (await env.run("agent/a", "2 + 40")).output == "42"
+
+
+async def test_an_agent_reads_what_a_server_holds_where_its_spec_says_so(env: ControlPlane) -> None:
+    reads = agent("a", tools=[{"mcp": {"server": "files"}}], model=calling("files_read_resource", uri="notes://today"))
+    await apply(env, server(resources=True, toolFilter={"allow": ["*_resource*"]}), reads)
+    found = await status(env, "MCPServer", "files")
+    assert [entry["name"] for entry in found["discoveredTools"]] == ["list_resources", "read_resource"]
+    assert (await env.run("agent/a", "What is there to do?")).output == "buy milk"
+    step = {"id": "r", "tool": "today", "with": {"uri": "notes://today"}}
+    await apply(
+        env,
+        tool("today", mcp={"serverRef": "files", "tool": "read_resource"}),
+        manifest("Workflow", "w", {"steps": [step]}),
+    )
+    assert (await env.run("workflow/w")).output == "buy milk"
+    await apply(env, server())
+    assert "list_resources" not in {one["name"] for one in (await status(env, "MCPServer", "files"))["discoveredTools"]}
 
 
 async def test_a_tool_may_stand_for_one_of_a_server(env: ControlPlane) -> None:

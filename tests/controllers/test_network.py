@@ -143,6 +143,20 @@ async def test_what_is_not_done_by_this_version_keeps_a_network_from_being_ready
     assert (await said(env, "Network", "n", "UnsupportedFeatures")).status == "True"
 
 
+@pytest.mark.parametrize("mode", ["roundRobin", "expression", "handoff"])
+async def test_a_model_that_chooses_nothing_is_said_to_have_no_effect(env: ControlPlane, mode: str) -> None:
+    leads = {"model": SCRIPTED, "instructions": "Choose well."}
+    router = {"mode": mode, "rules": [{"when": "true", "next": "a"}], **leads}
+    await apply(env, agent("a"), agent("b"), network(agents=["a", "b"], router=router))
+    assert await ready(env, "Network", "n") == ("True", "Resolved")
+    found = await said(env, "Network", "n", "UnsupportedFeatures")
+    assert found.status == "True"
+    assert "spec.router.model" in found.message
+    assert "spec.router.instructions" in found.message
+    await apply(env, network(agents=["a", "b"], router={**router, "mode": "router"}))
+    assert (await said(env, "Network", "n", "UnsupportedFeatures")).status == "False"
+
+
 async def test_a_suspended_network_says_so(env: ControlPlane) -> None:
     await apply(env, agent("a"), network(agents=["a"], suspend=True))
     assert await ready(env, "Network", "n") == ("False", "Suspended")

@@ -47,11 +47,13 @@ spec:
       parameters:
         chunkSize: 4
         rules:
-        - {when: turn == 0, call: {tool: look-up}}
+        - {when: turn == 0, call: [{tool: look-up}, {tool: skill, arguments: {name: polite}}]}
         - {when: turn == 1, reply: forbidden}
-        - {reply: '${{ messages[1].content }} ${{ results[0] }} and bob@example.org'}
+        - {reply: '${{ messages[1].content }} ${{ results[0] }} and bob@example.org, ${{ results[1] }}'}
   instructions: Help.
   tools: [look-up]
+  skills: [skills]
+  scorers: [noToolErrors]
   processors:
     input:
     - pii-detector
@@ -76,7 +78,11 @@ async def execute(job: Job) -> None:
     folder = job.path("m.yaml").parent
     os.chdir(folder)
     job.path("m.yaml").write_text(MANIFESTS)
-    async with kastra.open(job.database, settings=Settings(data=folder / ".kastra", project=folder)) as k:
+    # Another one in each process, so that reading it twice would show.
+    project = folder / "project"
+    (skill := project / "skills" / "polite").mkdir(parents=True, exist_ok=True)
+    (skill / "SKILL.md").write_text(f"---\nname: polite\ndescription: How to be polite.\n---\nread in {os.getpid()}")
+    async with kastra.open(job.database, settings=Settings(data=folder / ".kastra", project=project)) as k:
         report = await k.apply(job.path("m.yaml"))
         assert report.ok, report.problems
         with suppress(AlreadyExists):

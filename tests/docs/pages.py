@@ -18,14 +18,15 @@ All blocks of a page share one project folder, so a page can build something up.
 rest of one; ages, times, uids and generated names are not compared.
 """
 
-import os
 import re
 import shutil
 import subprocess
-import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support import warm
 
 ROOT = Path(__file__).parents[2]
 CHECKED = ("yaml", "python", "console")
@@ -132,8 +133,7 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         """Of a user who has just installed Kastra."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "PYTEST_"))}
-        return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"}
+        return warm.environment(COLUMNS="120")
 
     def write(self, name: str, text: str) -> None:
         """A file that the page shows."""
@@ -163,4 +163,7 @@ class Project:
         """Run a Python script in the project."""
         file = self.folder / ".script.py"
         file.write_text(text, encoding="utf-8")
-        return self.shell(f"{sys.executable} -W error::SyntaxWarning {file.name}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", SyntaxWarning)
+            compile(text, file.name, "exec")
+        return self.shell(f"python {file.name}")

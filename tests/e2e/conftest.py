@@ -7,12 +7,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support import warm
 
 _NUMBERED = re.compile(r"kubectl[.-]v?1\.(\d+)")
 _ELSEWHERE = ("/usr/lib/google-cloud-sdk/bin", "/opt/kubectl", "/usr/local/kubectl")
@@ -73,7 +74,7 @@ def start_server(folder: Path, *options: str) -> Server:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "PYTEST_"))}
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "kastra.cli.main", "--data", str(folder / ".kastra"), "--log-level", "info",
+            [warm.kastra(), "--data", str(folder / ".kastra"), "--log-level", "info",
              "serve", "--listen", "127.0.0.1:0", *options],
             cwd=folder, env=kept, stdout=subprocess.PIPE, stderr=errors, text=True,
         )  # fmt: skip

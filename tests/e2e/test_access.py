@@ -5,9 +5,10 @@ import json
 import os
 import ssl
 import subprocess
-import sys
 
 import pytest
+
+from tests.support import warm
 
 from .conftest import KUBECTLS, Kubectl, Server, thorough, versions
 
@@ -23,7 +24,7 @@ newest_only = pytest.mark.parametrize("kubectl", ONE, indirect=True)
 def kastra(server: Server, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "KUBECONFIG"))}
     return subprocess.run(
-        [sys.executable, "-m", "kastra.cli.main", "--data", str(server.folder / ".kastra"), *arguments],
+        [warm.kastra(), "--data", str(server.folder / ".kastra"), *arguments],
         cwd=server.folder, env=kept, input=stdin, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

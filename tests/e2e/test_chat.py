@@ -1,18 +1,15 @@
 """`kastra chat` on a terminal and against a server: Ctrl-C ends the answer and not the chat; approvals are asked there."""
 
-import os
-import pty
-import select
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Server
+from tests.support import warm
+from tests.support.terminal import Terminal, control, environment
 
 MANIFESTS = r"""
 apiVersion: mastra.ai/v1
@@ -42,50 +39,10 @@ spec:
 """
 
 
-class Terminal:
-    """`kastra chat` on a terminal of its own."""
-
-    def __init__(self, folder: Path, *flags: str) -> None:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "KUBE"))}
-        self._own, other = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kastra.cli.main", *flags, "chat", "talker"],
-            cwd=folder, env={**kept, "XDG_CACHE_HOME": str(folder / "cache")}, stdin=other, stdout=other, stderr=other,
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(other)
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._own, text.encode())
-
-    def until(self, text: str, seconds: float = 20) -> str:
-        """What is on the screen up to `text`; what comes after stays for the next."""
-        deadline = time.monotonic() + seconds
-        while text not in self.seen:
-            ready, _, _ = select.select([self._own], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"{text!r} never came: {self.seen!r}"
-            try:
-                self.seen += os.read(self._own, 65536).decode()
-            except OSError:
-                break
-        before, found, self.seen = self.seen.partition(text)
-        assert found, before
-        return before
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(timeout=10)
-        os.close(self._own)
-
-
 def kastra(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "KUBE"))}
     return subprocess.run(
-        [sys.executable, "-m", "kastra.cli.main", *arguments],
-        cwd=folder, env={**kept, "XDG_CACHE_HOME": str(folder / "cache")}, capture_output=True, text=True, timeout=60,
-        check=False,
+        [warm.kastra(), *arguments],
+        cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 
@@ -99,35 +56,63 @@ def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Termina
     (tmp_path / "talker.yaml").write_text(MANIFESTS)
     applied = kastra(tmp_path, *flags, "apply", "-f", "talker.yaml")
     assert applied.returncode == 0, applied.stderr
-    made = Terminal(tmp_path, *flags)
+    made = Terminal(tmp_path, *flags, "chat", "talker")
     try:
-        made.until("talking to agent/talker")
-        made.until("> ")
+        made.until("talking to agent/talker; /help says what else there is\n>")
         yield made
     finally:
         made.close()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such terminals")
 def test_ctrl_c_ends_the_answer_and_not_the_chat_and_approvals_are_asked_for(terminal: Terminal) -> None:
-    terminal.type("long\n")
-    terminal.until("two")
-    terminal.process.send_signal(signal.SIGINT)
-    assert "END" not in terminal.until("cancelled")
-    terminal.until("> ")
-    terminal.process.send_signal(signal.SIGINT)
-    terminal.until("/quit or Ctrl-D ends the chat")
-    terminal.type("hello\n")
+    terminal.type("long\r")
+    terminal.shows("one two")
+    terminal.type(control("c"))
+    assert "END" not in terminal.until("\ncancelled\n>")
+    terminal.type(control("c"))
+    terminal.until("\n/quit or Ctrl-D ends the chat\n>")
     # What was cancelled isn't part of the conversation.
-    terminal.until("roles: system,user\r\n")
-    terminal.type("mail\n")
-    terminal.until("approve? y, n, e (other arguments): ")
-    terminal.type("y\n")
-    terminal.until("sent to ann\r\n> ")
-    terminal.type("hello\n")
-    terminal.until("roles: system,user,assistant,user,assistant,tool,assistant,user\r\n")
-    terminal.type("/quit\n")
-    assert terminal.process.wait(timeout=20) == 0
+    terminal.says("hello", "\nroles: system,user\n>")
+    terminal.says("mail", "approve? y, n, e (other arguments):")
+    terminal.says("y", "\nsent to ann\n>")
+    terminal.says("hello", "\nroles: system,user,assistant,user,assistant,tool,assistant,user\n>")
+    terminal.says("/quit", "/quit")
+    assert terminal.ended() == 0
+
+
+def test_a_decision_that_is_made_elsewhere_ends_the_question(server: Server, tmp_path: Path) -> None:
+    flags = ("--kubeconfig", str(server.kubeconfig))
+    (tmp_path / "talker.yaml").write_text(MANIFESTS.replace("20ms", "0s"))
+    assert kastra(tmp_path, *flags, "apply", "-f", "talker.yaml").returncode == 0
+    terminal = Terminal(tmp_path, *flags, "chat", "talker")
+    try:
+        terminal.until("else there is\n>")
+        terminal.says("mail", "approve? y, n, e (other arguments):")
+        terminal.type("half of an ans")
+        pending = kastra(tmp_path, *flags, "get", "approvals", "--field-selector", "status.phase=Pending", "-o", "name")
+        assert kastra(tmp_path, *flags, "approve", pending.stdout.strip().rpartition("/")[2]).returncode == 0
+        terminal.shows("\n  approved by ")
+        terminal.until("\nsent to ann\n>")
+    finally:
+        terminal.close()
+
+
+def test_a_terminal_that_knows_no_keys_does_without_them(tmp_path: Path) -> None:
+    (tmp_path / "talker.yaml").write_text(MANIFESTS.replace("20ms", "0s"))
+    assert kastra(tmp_path, "apply", "-f", "talker.yaml").returncode == 0
+    terminal = Terminal(tmp_path, "chat", "talker", env={"TERM": "dumb"})
+    try:
+        terminal.until("else there is\n>")
+        terminal.says("one\\\rtwo", " roles: system,user\n>")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.until("\n/quit or Ctrl-D ends the chat\n>")
+        terminal.says("mail", "approve? y, n, e (other arguments):")
+        terminal.says("n no", "\n>")
+        terminal.type(control("d"))
+        assert terminal.ended() == 0
+        assert not (tmp_path / "state").exists()
+    finally:
+        terminal.close()
 
 
 def test_a_file_of_questions_is_answered_line_by_line(tmp_path: Path) -> None:
@@ -135,11 +120,10 @@ def test_a_file_of_questions_is_answered_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "talker.yaml").write_text(MANIFESTS.replace("20ms", "0s"))
     assert kastra(tmp_path, "apply", "-f", "talker.yaml").returncode == 0
     (tmp_path / "questions").write_bytes(b"one\n\xff\xfe\ntwo")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "KUBE"))}
     with (tmp_path / "questions").open("rb") as questions:
         done = subprocess.run(
-            [sys.executable, "-m", "kastra.cli.main", "chat", "talker"],
-            cwd=tmp_path, env=kept, stdin=questions, capture_output=True, text=True, timeout=60, check=False,
+            [warm.kastra(), "chat", "talker"],
+            cwd=tmp_path, env=environment(tmp_path), stdin=questions, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     roles = ["user" if index % 2 == 0 else "assistant" for index in range(5)]

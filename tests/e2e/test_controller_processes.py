@@ -17,6 +17,7 @@ from kubernetes.client.exceptions import ApiException
 
 from kastra.manifest.decode import decode
 from tests.docs.pages import ROOT, blocks_of, commands, matches, normalised
+from tests.support import warm
 
 from .conftest import Kubectl, Server, start_server, stop_server
 from .test_python_operators import until
@@ -71,14 +72,17 @@ def free_port() -> int:
 
 
 class Running:
-    """A `kastra controllers` of one's own."""
+    """A `kastra controllers` of one's own; `real`, so that it can be frozen, or one that begins at once."""
 
-    def __init__(self, folder: Path, kubeconfig: Path, *options: str, name: str = "controllers") -> None:
+    def __init__(
+        self, folder: Path, kubeconfig: Path, *options: str, name: str = "controllers", real: bool = False
+    ) -> None:
         self.log = folder / f"{name}.log"
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "PYTEST_"))}
+        program = [sys.executable, "-m", "kastra.cli.main"] if real else [warm.kastra()]
         with self.log.open("a") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kastra.cli.main", "controllers", "--kubeconfig", str(kubeconfig), *options],
+                [*program, "controllers", "--kubeconfig", str(kubeconfig), *options],
                 cwd=folder, env=kept, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
@@ -131,6 +135,11 @@ class World:
         [definition] = documents(page_file("crds/glossaries.yaml"))
         client.ApiextensionsV1Api(self.api).create_custom_resource_definition(definition)
         until(lambda: self.lists())
+
+    def shorten_lease(self) -> None:
+        """The Lease of one that can't renew it runs out in a second instead of fifteen."""
+        leases = client.CoordinationV1Api(self.api)
+        leases.patch_namespaced_lease("kastra-controllers", "default", {"spec": {"leaseDurationSeconds": 1}})
 
     def lists(self) -> bool:
         try:
@@ -284,8 +293,7 @@ def test_the_role_that_the_command_prints_is_that_of_the_page(world: Callable[..
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "glossary.py").write_text(page_file("controllers/glossary.py"))
     done = subprocess.run(
-        [sys.executable, "-m", "kastra.cli.main", "controllers", "plain", "--role", "--kubeconfig",
-         str(here.server.kubeconfig)],
+        [warm.kastra(), "controllers", "plain", "--role", "--kubeconfig", str(here.server.kubeconfig)],
         cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -299,7 +307,7 @@ def test_of_two_processes_one_leads_and_the_other_takes_over_when_it_stops_answe
 ) -> None:
     here = world("--controllers", "builtin")
     here.define()
-    started += [Running(here.folder, here.server.kubeconfig, name="first")]
+    started += [Running(here.folder, here.server.kubeconfig, name="first", real=True)]
     until(lambda: "running glossary" in started[0].said)
     started += [Running(here.folder, here.server.kubeconfig, name="second")]
     until(lambda: "waiting to lead: Lease default/kastra-controllers is held by" in started[1].said)
@@ -309,6 +317,7 @@ def test_of_two_processes_one_leads_and_the_other_takes_over_when_it_stops_answe
     # Frozen is as good as killed to the others, and can find out afterwards that it lost the Lease.
     started[0].process.send_signal(signal.SIGSTOP)
     here.patch({"lungo": "Twice the water."})
+    here.shorten_lease()
     until(lambda: here.ready() == "3 terms", TAKEOVER)
     assert "running glossary" in started[1].said
     started[0].process.send_signal(signal.SIGCONT)
@@ -407,7 +416,7 @@ def test_the_transcript_on_the_page_is_what_happens(newest: Kubectl, tmp_path: P
     environment = {
         **newest.environment,
         "KUBECONFIG": str(here.server.kubeconfig),
-        "PATH": os.pathsep.join((str(newest.home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])),
+        "PATH": os.pathsep.join((str(newest.home / "bin"), str(warm.programs()), os.environ["PATH"])),
         "KASTRA_DATA": str(here.server.folder / ".kastra"),
     }
     try:

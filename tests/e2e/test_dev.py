@@ -4,7 +4,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import warm
 from tests.unit.app.developing import BOX, BOXES, CONTROLLER
 
 TOOLS = '''\
@@ -43,7 +43,7 @@ class Dev:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kastra.cli.main", "dev", "--listen", "127.0.0.1:0"],
+            [warm.kastra(), "dev", "--listen", "127.0.0.1:0"],
             cwd=folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.printed: list[str] = []
@@ -80,7 +80,7 @@ class Dev:
     def kastra(self, *arguments: str) -> str:
         """The output of a command in the project."""
         done = subprocess.run(
-            [sys.executable, "-m", "kastra.cli.main", *arguments],
+            [warm.kastra(), *arguments],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
@@ -170,7 +170,7 @@ def test_what_lies_outside_the_project_is_refused_at_once(tmp_path: Path) -> Non
     (tmp_path / "project" / ".kastra").mkdir(parents=True)
     (tmp_path / "a.yaml").write_text(BOXES)
     done = subprocess.run(
-        [sys.executable, "-m", "kastra.cli.main", "dev", "../a.yaml"],
+        [warm.kastra(), "dev", "../a.yaml"],
         cwd=tmp_path / "project", capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, "lies outside the project" in done.stderr) == (2, True)

@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kastra.app.certificates import certificates, client_certificate
 from kastra.clock import SystemClock
 from kastra.testing.clock import VirtualClock
+from tests.support import warm
 from tests.support.openid import EC_KEY, OpenIDProvider, provider_in
 
 from .conftest import KUBECTLS, Kubectl, Server, start_server, stop_server, versions
@@ -170,7 +170,7 @@ def certificate(
 def kastra(server: Server, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "KUBECONFIG"))}
     return subprocess.run(
-        [sys.executable, "-m", "kastra.cli.main", "--data", str(server.folder / ".kastra"), *arguments],
+        [warm.kastra(), "--data", str(server.folder / ".kastra"), *arguments],
         cwd=folder, env=kept, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

@@ -5,7 +5,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from kastra.app.certificates import certificates
 from kastra.clock import SystemClock
 from tests.docs.pages import ROOT, blocks_of, commands, matches, normalised
+from tests.support import warm
 
 from .conftest import KUBECTLS, Kubectl, Server, start_server, stop_server, thorough, versions
 
@@ -255,10 +255,9 @@ def test_an_address_in_use_is_refused_with_what_to_do(server: Server, tmp_path: 
 
 @pytest.mark.parametrize("page", ["kubectl.md", "access.md", "gitops.md", "admission.md"])
 def test_the_transcript_in_the_documentation_is_what_happens(newest: Kubectl, page: str) -> None:
-    kastra = Path(sys.executable).parent
     environment = {
         **newest.environment,
-        "PATH": os.pathsep.join((str(newest.home / "bin"), str(kastra), os.environ["PATH"])),
+        "PATH": os.pathsep.join((str(newest.home / "bin"), str(warm.programs()), os.environ["PATH"])),
         "KASTRA_DATA": str(newest.server.folder / ".kastra"),
     }
     for block in blocks_of(ROOT / "docs" / page):
@@ -293,7 +292,7 @@ def test_a_certificate_of_ones_own_serves(tmp_path: Path) -> None:
             kubectl = Kubectl(list(KUBECTLS.values())[-1], tmp_path, server)
             assert kubectl("get", "--raw", "/readyz") == "ok"
         shown = subprocess.run(
-            [sys.executable, "-m", "kastra.cli.main", "--kubeconfig", str(server.kubeconfig), "get", "namespaces"],
+            [warm.kastra(), "--kubeconfig", str(server.kubeconfig), "get", "namespaces"],
             cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         assert "default" in shown.stdout, shown.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mcp import Client, StdioServerParameters
 
+from tests.support import warm
 from tests.unit.tool.mcp_servers import alive, until
 
 GREETER = """\
@@ -26,9 +27,9 @@ spec:
 async def test_an_exported_agent_answers_a_client_that_starts_kastra(tmp_path: Path, mode: str) -> None:
     (tmp_path / "kastra.toml").write_text("")
     (tmp_path / "greeter.yaml").write_text(GREETER)
-    kastra = [sys.executable, "-m", "kastra.cli.main"]
-    subprocess.run([*kastra, "apply", "-f", "greeter.yaml"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
-    command = StdioServerParameters(command=kastra[0], args=[*kastra[1:], "mcp"], cwd=tmp_path)
+    apply = [warm.kastra(), "apply", "-f", "greeter.yaml"]
+    subprocess.run(apply, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    command = StdioServerParameters(command=warm.kastra(), args=["mcp"], cwd=tmp_path)
     async with Client(command, mode=mode) as client:  # type: ignore[arg-type] # parametrised
         assert [tool.name for tool in (await client.list_tools()).tools] == ["agent_default_greeter"]
         result = await client.call_tool("agent_default_greeter", {"prompt": "Ada"})

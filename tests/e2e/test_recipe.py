@@ -13,6 +13,7 @@ import pytest
 from kastra.config import Settings
 from kastra.runtime.discovery import discover
 from kastra.testing import ControlPlane
+from tests.support import warm
 
 EXAMPLE = Path(__file__).parents[2] / "manifests" / "custom-kind"
 TEST = '''
@@ -88,7 +89,9 @@ async def test_without_its_controller_the_kind_is_served_and_nothing_comes_of_it
 @pytest.mark.timeout(120)
 def test_its_test_runs_as_it_stands(project) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(project)]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(
+        command, cwd=project, env=warm.environment(), capture_output=True, text=True, timeout=110, check=False
+    )
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 

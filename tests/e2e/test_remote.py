@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import kastra
 from kastra.app.clusters import decode_one
 from kastra.manifest.encode import to_yaml
 from tests.e2e.conftest import Server, start_server, stop_server
+from tests.support import warm
 
 AGENT = """apiVersion: mastra.ai/v1
 kind: Agent
@@ -38,7 +38,7 @@ class Shell:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "kastra.cli.main", *self.flags, *arguments],
+            [warm.kastra(), *self.flags, *arguments],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
@@ -181,7 +181,7 @@ def doomed(tmp_path: Path) -> Iterator[Server]:
 def test_a_server_that_goes_ends_a_watch_with_a_reason(doomed: Server, tmp_path: Path) -> None:
     shell = Shell(tmp_path / "shell", "--kubeconfig", str(doomed.kubeconfig))
     with subprocess.Popen(
-        [sys.executable, "-m", "kastra.cli.main", *shell.flags, "get", "namespaces", "-w"],
+        [warm.kastra(), *shell.flags, "get", "namespaces", "-w"],
         cwd=shell.folder, env=shell.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None

@@ -1,26 +1,23 @@
 """A project that `kastra init` made, used from outside: commands, its own tests, mypy --strict and ruff."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kastra.scaffold.generation import module_texts
 from kastra.scaffold.project import TEMPLATES, create
+from tests.support import warm
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = Path(sys.executable).parent
 
 
 def run(*command: str, cwd: Path) -> str:
     """What a command prints, with what it says on standard error; fails with it."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "PYTEST_"))}
     done = subprocess.run(
         command,
         cwd=cwd,
-        env={**kept, "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"},
+        env=warm.environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

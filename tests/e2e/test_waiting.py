@@ -18,6 +18,7 @@ from kastra.api.object import Object
 from kastra.app.running import create_run, wait_until
 from kastra.config import Settings
 from kastra.manifest.loader import load
+from tests.support import warm
 
 from .conftest import KUBECTLS, Kubectl, Server, versions
 
@@ -234,7 +235,7 @@ PEOPLE = {"ada": ("editors",), "grace": ("editors",), "bob": (), "eve": ()}
 def _kastra(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "KUBECONFIG"))}
     return subprocess.run(
-        [sys.executable, "-m", "kastra.cli.main", *arguments],
+        [warm.kastra(), *arguments],
         cwd=server.folder, env=kept, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

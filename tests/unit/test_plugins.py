@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import warm
 from tests.support.distribution import install
 
 BROKEN = "x = 1\ny = 1 / 0\n"
@@ -60,13 +61,13 @@ def site(tmp_path: Path) -> Path:
 def in_project(site: Path, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "PYTEST_"))}
     return subprocess.run(
-        [sys.executable, *command], cwd=site.parent / "project", env={**kept, "PYTHONPATH": str(site)}, input=stdin,
+        command, cwd=site.parent / "project", env={**kept, "PYTHONPATH": str(site)}, input=stdin,
         capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
 
 
 def kastra(site: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return in_project(site, "-m", "kastra.cli.main", *arguments, stdin=stdin)
+    return in_project(site, warm.kastra(), *arguments, stdin=stdin)
 
 
 def listed(site: Path, *options: str) -> dict[tuple[str, str, str], dict[str, str]]:
@@ -284,5 +285,5 @@ def test_only_what_a_command_needs_is_imported(site: Path, arguments: list[str],
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "print('IMPORTED', *sorted(n.split('.')[1] for n in sys.modules if n.startswith('acme.') and n.count('.') == 1))"
     )
-    done = in_project(site, "-c", code, *arguments)
+    done = in_project(site, sys.executable, "-c", code, *arguments)
     assert set(done.stdout.rpartition("IMPORTED")[2].split()) == imported, done.stderr

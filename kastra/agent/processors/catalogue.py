@@ -17,12 +17,6 @@ from .settings import Wrong, flag, one_of, text, texts, whole
 from .shaping import SHAPERS, Shape, shape
 
 PHASES = ("input", "output", "all")
-KNOWN_ONLY = frozenset(
-    {
-        "skill-search", "memory-input-filter", "agents-md-injector",
-    }
-)  # fmt: skip
-"""Ids that have a meaning elsewhere and no effect here."""
 MEMORY = frozenset({"message-history", "semantic-recall", "working-memory"})
 """Ids that are another way to write `spec.memory`, which is where they are read."""
 

@@ -19,15 +19,18 @@ from kastra.engine.step import StepContext, StepError
 from kastra.model.chain import ModelEntry
 from kastra.model.interface import Message, ModelRequest, ModelResponse, Reasoning, ToolCall, ToolDefinition, compact
 
+from .agents_md import Injector
 from .caching import Cache
 from .cost import CostLimit
 from .interface import Found, Processor, Tripwire
 from .judging import REMOVED, Judge, Verdict
+from .memory_filter import MemoryFilter
 from .patterns import readable
 from .recovery import ErrorProcessor
 from .searching import Searching
 from .selection import Selection
 from .showing import Batching
+from .skill_search import SkillSearching
 from .structuring import Structuring
 
 _FATAL = frozenset({"cancelled", "budget", "in_doubt"})
@@ -50,6 +53,9 @@ class Guards:
         structuring: makes an object of the answer; None for none.
         structurers: the models that do; empty for the agent's own.
         batching: of what is shown; None for pieces as they come.
+        skill_search: hides skills until they are looked for; None if all are listed.
+        injector: shows instructions that lie beside files; None for none.
+        memory_filter: what of a conversation is new to a thread; None for all of it.
     """
 
     given: Sequence[Processor] = ()
@@ -64,6 +70,9 @@ class Guards:
     structuring: Structuring | None = None
     structurers: Sequence[ModelEntry] = ()
     batching: Batching | None = None
+    skill_search: SkillSearching | None = None
+    injector: Injector | None = None
+    memory_filter: MemoryFilter | None = None
 
     @property
     def lets_stream(self) -> bool:

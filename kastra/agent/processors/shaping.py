@@ -7,16 +7,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .agents_md import Injecting, injecting
 from .caching import Caching, caching
 from .cost import CostLimit, cost_limit
+from .memory_filter import MemoryFilter, memory_filter
 from .recovery import SETTINGS, ErrorProcessor, error_processor
 from .searching import Searching, searching
 from .selection import Selecting, selecting
 from .settings import Wrong
 from .showing import Batching, batching
+from .skill_search import SkillSearching, skill_searching
 from .structuring import Structuring, structuring
 
-Shape = Caching | CostLimit | ErrorProcessor | Searching | Selecting | Batching | Structuring
+Shape = (
+    Caching
+    | CostLimit
+    | ErrorProcessor
+    | Searching
+    | Selecting
+    | Batching
+    | Structuring
+    | SkillSearching
+    | Injecting
+    | MemoryFilter
+)
 """What a declaration becomes."""
 
 
@@ -47,6 +61,9 @@ SHAPERS: Mapping[str, Shaper] = {
         ("input",), frozenset({"model", "choices", "instructions", "minProbability", "scope"}), selecting
     ),
     "tool-search": Shaper(("input",), frozenset({"search", "always"}), searching),
+    "skill-search": Shaper(("input",), frozenset({"search"}), skill_searching),
+    "agents-md-injector": Shaper(("input",), frozenset({"maxTokens", "reminderText", "folder"}), injecting),
+    "memory-input-filter": Shaper(("input",), frozenset({"retainFullInput"}), memory_filter),
     "response-cache": Shaper(("input",), frozenset({"ttl", "scope", "bust"}), caching),
     "structured-output": Shaper(
         ("output",), frozenset({"schema", "model", "instructions", "errorStrategy", "fallbackValue"}), structuring
@@ -58,7 +75,12 @@ SHAPERS: Mapping[str, Shaper] = {
         ("error",), SETTINGS["provider-history-compat"], _error("provider-history-compat")
     ),
 }
-SINGLE = frozenset({"model-selection", "tool-search", "response-cache", "structured-output", "batch-parts"})
+SINGLE = frozenset(
+    {
+        "model-selection", "tool-search", "skill-search", "agents-md-injector", "memory-input-filter", "response-cache",
+        "structured-output", "batch-parts",
+    }
+)  # fmt: skip
 """Those of which an agent has one at most."""
 
 

@@ -9,7 +9,7 @@ Source: MCP, transports, streamable HTTP, security. Read next: `kastra.app.mcp.p
 
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import orjson
@@ -18,6 +18,7 @@ from kastra.apiserver.call import User
 from kastra.apiserver.http.message import MAX_BODY, Receive, Scope, Send
 from kastra.apiserver.loopback import LoopbackClient
 from kastra.apiserver.registry import Registry
+from kastra.background import Background
 from kastra.clock import Clock
 
 from .changes import follow_changes
@@ -35,7 +36,7 @@ _USER = "kastra.user"
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class MCPEndpoint:
+class MCPEndpoint(Background):
     """Serves MCP clients. An async context manager.
 
     Args:
@@ -48,27 +49,21 @@ class MCPEndpoint:
     def __init__(
         self, registry: Registry, admin: User, clock: Clock, *, origins: Sequence[str] = (), sessions: int = 1000
     ) -> None:
+        super().__init__()
         self._registry = registry
         self._admin = LoopbackClient(registry, user=admin)
         self._clock = clock
         self._origins = frozenset(origins)
         self._sessions = sessions
-        self._tasks = anyio.create_task_group()
         self._opening = anyio.Lock()
         self._open: tuple[StreamableHTTPSessionManager, Protocol] | None = None
         self._stopping = False
-
-    async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._tasks.cancel_scope.cancel()
-        # Without the caller's failure, which the group would wrap.
-        await self._tasks.__aexit__(None, None, None)
+        await super().__aexit__(kind, error, trace)
 
     def stop(self) -> None:
         """From now on, who is cut off hasn't given up: their Runs go on."""

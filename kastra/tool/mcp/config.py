@@ -51,8 +51,13 @@ class ServerConfig:
     @property
     def choice(self) -> str:
         """Equal for specs that choose the same of a server's tools."""
-        chosen = {name: self.spec.get(name) for name in ("toolFilter", "pin")}
+        chosen = {name: self.spec.get(name) for name in ("toolFilter", "pin", "resources")}
         return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS).decode()
+
+    @property
+    def resources(self) -> bool:
+        """Whether its resources can be listed and read, by tools of their own."""
+        return self.spec.get("resources") is True
 
     @property
     def title(self) -> str:

@@ -23,6 +23,7 @@ from kastra.telemetry import without_secrets
 from kastra.tool.interface import SecretReader, ToolContext, ToolError
 from kastra.tool.timeout import within
 
+from . import resources
 from .config import STDIO, ServerConfig
 from .errors import ServerUnavailable
 from .listing import Listing, Offer, OfferedTool, offered_by
@@ -354,6 +355,9 @@ class Connection:
     ) -> Any:
         from mcp_types import CallToolResult
         from pydantic import ValidationError
+
+        if tool.ours:
+            return await resources.answer(session, tool.name, arguments)
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:
             told = {"type": "progress", "tool": tool.name, "progress": progress, "total": total}

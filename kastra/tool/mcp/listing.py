@@ -17,6 +17,7 @@ from kastra.tool.schema import JsonSchema
 
 from .config import ServerConfig
 from .errors import ServerUnavailable
+from .resources import TOOLS
 
 if TYPE_CHECKING:
     from mcp.client.session import ClientSession
@@ -38,6 +39,7 @@ class OfferedTool:
         schema: of the arguments.
         output: of the structured result; None for any.
         hash: over name, description and schemas.
+        ours: it isn't the server's, but one of `kastra.tool.mcp.resources`.
     """
 
     name: str
@@ -45,6 +47,7 @@ class OfferedTool:
     schema: Mapping[str, Any]
     output: JsonSchema | None
     hash: str
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Listing:
             except (ValueError, TypeError, RecursionError) as error:
                 # TypeError: a number that JSON in this house doesn't hold.
                 unusable.append(f"{name[:MAX_NAME]!r}: {error}")
+        if config.resources:
+            _add_resources(tools, unusable, offer, config)
         hashes = {name: tool.hash for name, tool in tools.items()}
         whole = _hash(sorted(hashes.items()))
         return cls(tools, whole, unusable, offer.server, offer.protocol, config.drift(hashes, whole))
@@ -90,11 +95,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """All tools of a server as the SDK has read them, what it calls itself, and the revision that is spoken."""
+    """All tools of a server as the SDK has read them, what it calls itself, the revision that is spoken, and whether it says that
+    it has resources.
+    """
 
     tools: Sequence[Any]
     server: str
     protocol: str
+    resources: bool = False
 
 
 async def offered_by(session: "ClientSession", title: str) -> Offer:
@@ -107,7 +115,12 @@ async def offered_by(session: "ClientSession", title: str) -> Offer:
     from mcp_types import PaginatedRequestParams
     from pydantic import ValidationError
 
+    capabilities = session.server_capabilities
+    resources = capabilities is not None and capabilities.resources is not None
     offered: list[Any] = []
+    if capabilities is not None and capabilities.tools is None and resources:
+        # It has no list of tools that could be asked for.
+        return _offer(session, offered, resources)
     cursor: str | None = None
     for _ in range(MAX_PAGES):
         try:
@@ -120,10 +133,28 @@ async def offered_by(session: "ClientSession", title: str) -> Offer:
             raise ServerUnavailable("BadAnswer", f"{title} offers more than {MAX_TOOLS} tools")
         cursor = page.next_cursor
         if cursor is None:
-            info = session.server_info
-            server = f"{info.name} {info.version}".strip() if info else ""
-            return Offer(offered, server[:200], session.protocol_version or "")
+            return _offer(session, offered, resources)
     raise ServerUnavailable("BadAnswer", f"{title}: its list of tools has more than {MAX_PAGES} pages")
+
+
+def _offer(session: "ClientSession", tools: Sequence[Any], resources: bool) -> Offer:
+    info = session.server_info
+    server = f"{info.name} {info.version}".strip() if info else ""
+    return Offer(tools, server[:200], session.protocol_version or "", resources)
+
+
+def _add_resources(tools: dict[str, OfferedTool], unusable: list[str], offer: Offer, config: ServerConfig) -> None:
+    """The tools by which resources are listed and read, as far as the filter lets them through."""
+    if not offer.resources:
+        unusable.append("spec.resources: the server announces no resources")
+        return
+    for name, (description, schema) in TOOLS.items():
+        if name in tools:
+            unusable.append(
+                f"{name!r}: the server has a tool of this name, which stands instead of the one for resources"
+            )
+        elif config.offers(name):
+            tools[name] = OfferedTool(name, description, schema, None, _hash([name, description, schema]), ours=True)
 
 
 def _tool(found: Any) -> OfferedTool:

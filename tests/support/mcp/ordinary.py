@@ -25,6 +25,22 @@ def note(line: str) -> None:
             file.write(line + "\n")
 
 
+@server.resource("notes://today", name="today", description="What is noted for today.", mime_type="text/plain")
+def today() -> str:
+    note("read today")
+    return "buy milk"
+
+
+@server.resource("notes://{day}/picture", name="picture", mime_type="image/png")
+def picture_of(day: str) -> bytes:
+    return b"\x89PNG" * 25
+
+
+@server.resource("notes://big", name="big")
+def big_one() -> str:
+    return "x" * (1024 * 1024)
+
+
 class Sum(BaseModel):
     total: int
 

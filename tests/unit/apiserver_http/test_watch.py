@@ -110,3 +110,14 @@ async def test_the_last_bookmark_is_only_for_those_who_allow_bookmarks(server: S
         reply = await server.request("GET", f"{WIDGETS_PATH}?watch=1&timeoutSeconds=1&resourceVersion=1")
     assert [line for line in reply.lines if line["type"] == "BOOKMARK"] == []
     assert reply.complete
+
+
+async def test_events_that_are_there_together_are_sent_together(server: Server) -> None:
+    for name in "abc":
+        await created(server, name)
+    async with server.stream(f"{WIDGETS_PATH}?watch=1") as watch:
+        events = await watch.until_lines(3)
+        assert [event["object"]["metadata"]["name"] for event in events] == ["a", "b", "c"]
+        assert len(watch.reply.chunks) == 1
+        await created(server, "d")
+        assert len(await watch.until_lines(4)) == 4

@@ -5,6 +5,8 @@ import pytest
 
 from kastra.cli.answer_view import AnswerView, shown
 
+from . import chatting
+from .chatting import with_manifests
 from .conftest import Kastra, Result
 
 MANIFESTS = r"""
@@ -52,14 +54,11 @@ spec:
 
 @pytest.fixture
 def project(empty: Kastra) -> Kastra:
-    (empty.folder / "chat.yaml").write_text(MANIFESTS)
-    applied = empty("apply", "-f", "chat.yaml")
-    assert applied.code == 0, applied.stderr
-    return empty
+    return with_manifests(empty, MANIFESTS)
 
 
 def chat(project: Kastra, *said: str, options: tuple[str, ...] = ()) -> Result:
-    return project("chat", "agent/helper", *options, stdin="".join(f"{line}\n" for line in said))
+    return chatting.chat(project, "agent/helper", *said, options=options)
 
 
 def test_answers_are_on_standard_output_and_what_is_done_for_them_is_not(project: Kastra) -> None:
@@ -202,3 +201,27 @@ def test_an_answer_of_which_nothing_arrived_is_written_whole() -> None:
 
 def test_letters_that_need_joiners_and_emoji_stay_whole() -> None:
     assert shown("میخواهم 👩‍🚀\n\té") == "میخواهم 👩‍🚀\n\té"
+
+
+def test_an_answer_to_an_approval_that_others_must_agree_to_says_so(empty: Kastra) -> None:
+    more = MANIFESTS.replace("requireApproval: true", "requireApproval: true\n  approval: {approvers: {count: 2}}")
+    with_manifests(empty, more)
+    talk = chat(empty, "mail ann", "y")
+    assert "1 of 2 have agreed; the others: kastra approve helper-" in talk.stderr
+    assert talk.code == 3
+
+
+def test_a_chat_goes_on_with_another_agent_and_without_what_was_said_to_the_first(empty: Kastra) -> None:
+    second = """
+---
+apiVersion: mastra.ai/v1
+kind: Agent
+metadata: {name: second}
+spec: {model: {provider: scripted, parameters: {rules: [{reply: '${{ messages.map(m, m.role).join(",") }}'}]}}}
+"""
+    with_manifests(empty, MANIFESTS + second)
+    talk = chat(empty, "hello", "/agent", "/agent agent/second", "hello", "/agent nobody", "hello")
+    assert talk.stdout.splitlines() == ["You said: hello", "user", "user,assistant,user"]
+    lines = talk.stderr.splitlines()
+    assert lines[:2] == ["agent/helper", "agent/second"]
+    assert "nobody" in lines[2]

@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from .conftest import Kastra, Result
+from .chatting import chat, with_manifests
+from .conftest import Kastra
 
 MANIFESTS = r"""
 apiVersion: mastra.ai/v1
@@ -37,14 +38,7 @@ spec:
 
 @pytest.fixture
 def project(empty: Kastra) -> Kastra:
-    (empty.folder / "chat.yaml").write_text(MANIFESTS)
-    applied = empty("apply", "-f", "chat.yaml")
-    assert applied.code == 0, applied.stderr
-    return empty
-
-
-def chat(project: Kastra, agent: str, *said: str, options: tuple[str, ...] = ()) -> Result:
-    return project("chat", agent, *options, stdin="".join(f"{line}\n" for line in said))
+    return with_manifests(empty, MANIFESTS)
 
 
 def threads(project: Kastra) -> list[dict[str, object]]:
@@ -64,6 +58,16 @@ def test_another_chat_goes_on_with_the_same_thread(project: Kastra) -> None:
         "belongs to another resource"
         in chat(project, "plain", "x", options=("--thread", "holiday", "--resource", "bob")).stderr
     )
+
+
+def test_how_much_a_thread_holds_is_right_as_soon_as_a_chat_has_ended(project: Kastra) -> None:
+    count = ("get", "threads", "-o", "jsonpath={.items[*].status.messages}")
+    chat(project, "plain", "one", "two", options=("--thread", "holiday"))
+    assert project(*count).stdout.strip() == "4"
+    chat(project, "plain", "three", options=("--thread", "holiday"))
+    assert project(*count).stdout.strip() == "6"
+    assert project("run", "agent/plain", "--thread", "holiday", "--input", "four", "-q").code == 0
+    assert project(*count).stdout.strip() == "8"
 
 
 def test_an_agent_with_memory_gets_a_thread_and_without_it_a_chat_is_forgotten(project: Kastra) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 Kastra = Any
 
-HEAVY = ("pydantic", "httpx2", "jsonschema", "starlette", "numpy", "cel_expr_python", "cryptography")
+HEAVY = ("pydantic", "httpx2", "jsonschema", "starlette", "numpy", "cel_expr_python", "cryptography", "prompt_toolkit")
 
 
 def imported(code: str, *arguments: str) -> set[str]:
@@ -27,6 +27,8 @@ def imported(code: str, *arguments: str) -> set[str]:
         "describe",
         "apply",
         "run",
+        "chat",
+        "conversing",
         "watch",
         "dev",
         "controllers",

@@ -70,6 +70,10 @@ class Tools:
         return await step.call("", call, CallOptions("tool", once, options.get("onInDoubt", "suspend")))
 
 
+SELDOM: Mapping[str, Any] = {"renew_every": 60.0}
+"""For tests in which hours pass: every renewal of the lease is a moment at which everything comes to rest."""
+
+
 @dataclass
 class Engine:
     """A pool and what it stands on."""

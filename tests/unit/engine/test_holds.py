@@ -12,7 +12,7 @@ from kastra.engine.objects import ChildOutcome, ObjectRef
 from kastra.engine.progress import Phase, Progress
 from kastra.engine.step import CallOptions, Effect, StepContext, StepError
 from kastra.testing.clock import VirtualClock
-from tests.unit.engine.harness import Engine, engine, tool
+from tests.unit.engine.harness import SELDOM, Engine, engine, tool
 
 
 def is_suspended(progress: Progress) -> bool:
@@ -93,7 +93,7 @@ async def test_a_suspended_step_has_what_it_was_resumed_with_as_its_output() -> 
 )
 async def test_a_suspended_step_ends_when_its_time_is_up(on_timeout: str, phase: Phase, output: Any) -> None:
     steps = [suspend(timeout="2h", onTimeout=on_timeout), {"id": "next", "set": {"at": "after"}}]
-    async with engine() as e:
+    async with engine(**SELDOM) as e:
         uid = e.submit({"steps": steps, "output": {"as": "${{ output.at }}"}})
         waiting = await e.until(uid, is_suspended)
         progress = await e.ended(uid)

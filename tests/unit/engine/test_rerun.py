@@ -10,7 +10,7 @@ from kastra.engine.progress import Phase, Progress
 from kastra.engine.rerun import Rerun
 from kastra.engine.step import Effect, StepError
 from kastra.sql.interface import Statement
-from tests.unit.engine.harness import Engine, engine, single, tool
+from tests.unit.engine.harness import SELDOM, Engine, engine, single, tool
 
 NEVER = {"limit": 0}
 
@@ -201,10 +201,10 @@ async def test_a_run_whose_journal_is_being_forgotten_cannot_be_repeated() -> No
 async def test_a_repetition_survives_its_process(tmp_path: Path) -> None:
     path = str(tmp_path / "k.db")
     spec = {"steps": [tool("a", "keyed"), {"id": "nap", "sleep": {"duration": "1h"}}, tool("c")]}
-    async with engine({"keyed": keyed}, path=path) as e:
+    async with engine({"keyed": keyed}, path=path, **SELDOM) as e:
         await e.run(spec, 1, uid="old")
         new = e.submit(spec, rerun=Rerun("old", "old", from_step="nap"))
         await e.until(new, lambda progress: progress.phase is Phase.WAITING)
-    async with engine({"keyed": keyed}, path=path) as e:
+    async with engine({"keyed": keyed}, path=path, **SELDOM) as e:
         progress = await e.ended(new)
     assert (keys(e), progress.output) == (["c"], {"key": "old/a"})

@@ -12,7 +12,7 @@ from kastra.engine.progress import Phase, Progress
 from kastra.sql.database import open_database
 from kastra.sql.writer import Writer
 from kastra.testing.clock import VirtualClock
-from tests.unit.engine.harness import Engine, engine, tool
+from tests.unit.engine.harness import SELDOM, Engine, engine, tool
 
 HOUR = 3600.0
 
@@ -80,7 +80,7 @@ async def test_only_an_event_that_fits_is_taken(body: dict[str, Any], taken: int
 
 
 async def test_an_event_that_comes_before_its_wait_is_kept_for_it() -> None:
-    async with engine() as e:
+    async with engine(**SELDOM) as e:
         uid = e.submit({"steps": [{"id": "nap", "sleep": {"duration": "1h"}}, wait(count=2)]})
         await e.until(uid, waits)
         progress = await delivered(e, uid, event(1), event(2))
@@ -150,7 +150,7 @@ async def test_of_two_branches_that_wait_for_the_same_one_takes_it() -> None:
     ids=["default", "fail", "continue", "continue-with-some"],
 )
 async def test_a_wait_ends_when_its_time_is_up(body: dict[str, Any], ended: tuple[str, Any]) -> None:
-    async with engine() as e:
+    async with engine(**SELDOM) as e:
         uid = e.submit({"steps": [wait(timeout="1h", **body)]})
         await e.until(uid, waits)
         if body.get("count"):
@@ -178,7 +178,7 @@ async def test_a_wait_goes_on_after_restarts_and_finds_what_it_had_and_what_came
     path = str(tmp_path / "k.db")
     calls: list[str] = []
     for number in range(1, 14):  # more restarts than a step has attempts
-        async with engine(path=path) as e:
+        async with engine(path=path, **SELDOM) as e:
             uid = e.submit(spec, uid="u")
             progress = await e.until(uid, lambda p: p.phase.terminal or bool(p.waiting_for))
             if number in (1, 7, 13):
@@ -226,7 +226,7 @@ async def test_what_is_sensitive_is_shown_to_nobody() -> None:
 
 
 async def test_a_signal_is_an_event_to_one_run_and_counts_once() -> None:
-    async with engine() as e:
+    async with engine(**SELDOM) as e:
         first, second = (e.submit({"steps": [{"id": "nap", "sleep": {"duration": "1h"}}, wait()]}) for _ in range(2))
         await e.until(first, waits)
         for _ in range(2):
@@ -241,11 +241,11 @@ async def test_a_signal_is_an_event_to_one_run_and_counts_once() -> None:
 
 async def test_a_signal_is_kept_over_a_restart(tmp_path: Path) -> None:
     path = str(tmp_path / "k.db")
-    async with engine(path=path) as e:
+    async with engine(path=path, **SELDOM) as e:
         uid = e.submit({"steps": [{"id": "nap", "sleep": {"duration": "1h"}}, wait()]}, uid="u")
         await e.until(uid, waits)
         await e.pool.signal(uid, event(1, source="signal"))
-    async with engine(path=path) as e:
+    async with engine(path=path, **SELDOM) as e:
         assert (await e.ended(uid)).output["id"] == "e1"
 
 

@@ -298,3 +298,21 @@ async def test_a_sleeping_run_wakes_when_its_time_has_come(plain) -> None:
     assert not (await plain.client.get(ObjectRef("runs", run.name, "default"))).is_condition_true("Complete")
     await plain.advance(1800)
     assert (await plain.result(run)).output == "HELLO"
+
+
+async def test_what_nobody_executes_is_not_waited_for(tmp_path: Path) -> None:
+    flow = {
+        "apiVersion": "mastra.ai/v1",
+        "kind": "Workflow",
+        "metadata": {"name": "w"},
+        "spec": {"steps": [{"id": "a", "set": {}}]},
+    }
+    async with ControlPlane(settings=Settings(project=tmp_path), execute=False) as env:
+        await env.apply(flow)
+        for waits in (env.run, env.rehearse):
+            with pytest.raises(RuntimeError, match=r"ControlPlane\(execute=False\) leaves Runs Pending"):
+                await waits("workflow/w")
+        assert not (await env.client.list("runs")).items
+        run = await env.start("workflow/w")
+        with pytest.raises(RuntimeError, match="leave execute=False out"):
+            await env.result(run)

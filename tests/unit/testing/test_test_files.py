@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from kastra.engine import checkpoints
 from kastra.testing.cases import find_files, read_file
 from kastra.testing.command import test as command
+from tests.support import warm
 
 WORKFLOW = """
 apiVersion: mastra.ai/v1
@@ -259,7 +260,7 @@ def test_pytest_collects_and_runs_them_too(project: Project) -> None:
     (folder / "conftest.py").write_text('pytest_plugins = ["kastra.testing.pytest_plugin"]\n')
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-k", "order", str(folder)],
-        capture_output=True, text=True, cwd=folder, timeout=50,
+        capture_output=True, text=True, cwd=folder, env=warm.environment(), timeout=50,
     )  # fmt: skip
     assert "1 failed, 2 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
     assert "order.test.yaml:9:5 error tests[0].expect.output" in done.stdout

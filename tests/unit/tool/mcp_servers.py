@@ -14,6 +14,7 @@ from kastra.tool.interface import ToolContext
 from kastra.tool.mcp.config import ServerConfig
 from kastra.tool.mcp.connections import Connections
 from kastra.tool.mcp.tool import McpTool, tool_of
+from tests.support import warm
 
 SERVERS = Path(__file__).resolve().parents[2] / "support" / "mcp"
 CONTEXT = ToolContext(idempotency_key="run-1/step")
@@ -21,7 +22,7 @@ CONTEXT = ToolContext(idempotency_key="run-1/step")
 
 def ordinary(*arguments: str, **spec: Any) -> ServerConfig:
     """A server made with the official SDK."""
-    return config(**{"command": [sys.executable, str(SERVERS / "ordinary.py")], "args": list(arguments), **spec})
+    return config(**{"command": [warm.python(), str(SERVERS / "ordinary.py")], "args": list(arguments), **spec})
 
 
 def raw(behaviour: str, *arguments: str, **spec: Any) -> ServerConfig:
