@@ -1,8 +1,8 @@
 """What runs of an Agent, Workflow or Network right now, and what became of it: the columns RUNS, ACTIVE and LAST RUN.
 
 A controller of its own per kind, beside the one that makes the object Ready: it looks at Runs only, and writes at most once
-a second per object however many Runs begin and end. When the Runs of thousands of objects begin at once, it takes its time, so that
-the Runs get theirs. For Workflows it also deletes finished Runs beyond `spec.history`.
+a second per object however many Runs begin and end. When the Runs of thousands of objects begin at once, it takes its time, and begins
+ten seconds later, so that the Runs get theirs. For Workflows it also deletes finished Runs beyond `spec.history`.
 
 Source: status.active and the history limits of Kubernetes' CronJob. Read next: `controllers/run.py`.
 """
@@ -29,6 +29,12 @@ EVERY = 1.0
 RATE, BURST = 100.0, 300
 """How many objects of a kind are looked at per second because of Runs, and how many at once after a pause."""
 
+CROWD = 64
+"""Runs that wait to be looked at, from which on objects are looked at later."""
+
+LATE = 10.0
+"""Seconds by which they are."""
+
 MOST_NAMED = 100
 """Unfinished Runs that a Workflow's status names."""
 
@@ -43,6 +49,7 @@ class Activity:
     """Copies what Runs do into the status of their targets of one kind."""
 
     def __init__(self, manager: Manager, kind: str) -> None:
+        self._manager = manager
         self._client = manager.client
         self._clock = manager.clock
         self._kind = kind
@@ -67,7 +74,8 @@ class Activity:
         if request in self._due:
             return []
         now = self._clock.monotonic()
-        wait = max(self._looks.reserve(), self._written.get(request, now - EVERY) + EVERY - now)
+        late = LATE if self._manager.waiting("run") >= CROWD else 0.0
+        wait = max(self._looks.reserve() + late, self._written.get(request, now - EVERY) + EVERY - now)
         self._due[request] = now + max(0.0, wait)
         if wait <= 0:
             return [request]

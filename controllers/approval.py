@@ -24,7 +24,7 @@ from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.status import StatusWriter
 from kastra.runtime.view import Fields, View
 from kastra.runtime.view_errors import forbidden
-from kastra.runtime.view_steps import Approvers
+from kastra.runtime.view_steps import AskedApprovers
 
 KIND = f"Approval.{GROUP}"
 OF_RUN = "run"
@@ -67,7 +67,7 @@ class ApprovalSpec(Fields):
     message: str
     payload: Any = None
     calls: list[Call] = Field(default_factory=list)
-    approvers: Approvers = Field(default_factory=Approvers)
+    approvers: AskedApprovers = Field(default_factory=AskedApprovers)
     deadline: str | None = None
     on_timeout: Literal["approve", "reject", "fail"] | None = None
 

@@ -270,9 +270,10 @@ class Assembly:
             tools.append(await self.bound(target, objects, KNOWLEDGE, known[1], KNOWLEDGE in approved))
         guards = guards_of(spec, lookup, self.services, owner)
         skills = None
-        if spec.get("skills"):
+        # Names without a place, as Runs have them that were begun when skills had no effect, still have none.
+        if uses := [use for use in spec.get("skills") or () if use.get("file") or use.get("configMap")]:
             searching = None if guards is None else guards.skill_search
-            skills = Skills(spec["skills"], namespace, owner, self.services, searching)
+            skills = Skills(uses, namespace, owner, self.services, searching)
         tools = with_search(tools, guards, owner)
         if skills is not None:
             tools += skills.tools([tool.name for tool in tools], approved)

@@ -28,6 +28,7 @@ from .processors.showing import Batching
 from .processors.skill_search import SkillSearching
 from .processors.structuring import Structuring
 from .services import AgentServices
+from .skills.check import added_tools
 
 SIDES = ("input", "output", "error")
 
@@ -119,9 +120,9 @@ def guards_of(spec: Mapping[str, Any], lookup: Lookup, services: AgentServices, 
     )
 
 
-def _folders(spec: Mapping[str, Any], lookup: Lookup) -> dict[str, str]:
-    """Where in the project the paths of an agent's built-in tools count from, by name of the tool."""
-    found: dict[str, str] = {}
+def _folders(spec: Mapping[str, Any], lookup: Lookup) -> dict[str, str | None]:
+    """Where in the project the paths of an agent's built-in tools count from, by name of the tool; None for nowhere in it."""
+    found: dict[str, str | None] = dict.fromkeys(added_tools(spec))
     for index, binding in enumerate(spec.get("tools") or ()):
         if binding.get("mcp") is not None:
             continue

@@ -229,8 +229,16 @@ class Talk:
         assert run is not None
         if "threadRef" in spec:
             return True
-        self._messages = [*asked, *await messages_of(self._client, run.ref, last["output"])]
+        self._messages = [*asked, *await self._added(run, last["output"])]
         return True
+
+    async def _added(self, run: Object, output: Any) -> list[dict[str, Any]]:
+        """What an answer adds to the conversation; where what its tools gave can't be read, the answer alone."""
+        try:
+            return await messages_of(self._client, run.ref, output)
+        except (StatusError, ConnectionError) as error:
+            say(f"what tools gave isn't remembered: {one_line(str(error))}")
+            return [{"role": "assistant", "content": output_text(output, "text").rstrip("\n")}]
 
     def _failed(self, message: str) -> None:
         self.failures += 1
@@ -250,7 +258,8 @@ class Talk:
         return chunk
 
     async def _cancel(self, run: Object) -> None:
-        with anyio.move_on_after(_ENDING), suppress(StatusError):
+        # Without the server the Run goes on, and so does the chat.
+        with anyio.move_on_after(_ENDING), suppress(StatusError, ConnectionError):
             async for _ in self._client.connect(run.ref, "cancel", {}):
                 pass
 

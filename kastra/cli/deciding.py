@@ -3,6 +3,7 @@
 Somebody else may decide meanwhile, or time may be up: then nobody is asked any longer. Read next: `kastra.cli.approve`.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -47,9 +48,10 @@ class Deciding:
         approval = await self._client.get(ref)
         if _is_decided(approval):
             return True
-        say(f"? {one_line(str(approval.spec.get('message', '')))}")
         calls = approval.spec.get("calls") or []
-        self._draft = orjson.dumps(calls[0].get("args") or {}).decode() if len(calls) == 1 else ""
+        for line in _asked_about(str(approval.spec.get("message", "")), calls):
+            say(line)
+        self._draft = _args(calls[0]) if len(calls) == 1 else ""
         while True:
             decision = await self._asked(ref)
             if decision is None:
@@ -116,6 +118,20 @@ class Deciding:
 
     def _command(self, name: str) -> str:
         return f"kastra approve {name}{'' if self._namespace == 'default' else f' -n {self._namespace}'}"
+
+
+def _asked_about(message: str, calls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is to be decided, whole: nobody agrees to what isn't seen."""
+    # A message shows the beginning of long arguments only.
+    unseen = [call for call in calls if _args(call) not in message]
+    return [
+        f"? {one_line(message)}",
+        *(f"  {one_line(str(call.get('tool', '')))} {one_line(_args(call))}" for call in unseen),
+    ]
+
+
+def _args(call: Mapping[str, Any]) -> str:
+    return orjson.dumps(call.get("args") or {}).decode()
 
 
 def _is_decided(approval: Object) -> bool:

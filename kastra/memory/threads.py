@@ -132,10 +132,13 @@ class Threads:
         if last is not None and now - last < least and self._all_looked is None:
             return least - (now - last)
         self._looked[thread.uid] = now
+        self._seen(thread)
+        return 0.0
+
+    def _seen(self, thread: ThreadKey) -> None:
         self._changed.pop((thread.namespace, thread.name), None)
         if self._all_looked is not None and not self._changed:
             self._all_looked.set()
-        return 0.0
 
     async def looked_at(self) -> None:
         """From now on nobody pauses. Returns once every thread is looked at to which something was added: before the end."""
@@ -273,7 +276,7 @@ class Threads:
         """Erase a thread with all that hangs on it; the memory of its resource goes with the resource's last thread."""
         number = await self._number(thread.uid)
         self._looked.pop(thread.uid, None)
-        self._changed.pop((thread.namespace, thread.name), None)
+        self._seen(thread)
         self._erasing(thread.uid)
         if number is not None:
             await self._store.query(_OVERWRITE)

@@ -266,6 +266,10 @@ class Manager:
         """The names of all controllers, in the order in which they were added."""
         return tuple(self._controllers)
 
+    def waiting(self, name: str) -> int:
+        """How many requests wait in the queue of a controller; 0 if there is none."""
+        return len(self._controllers[name].queue) if name in self._controllers else 0
+
     async def remove(self, name: str) -> None:
         """Take a controller away, and return when what it has in work has ended. Objects stay as they are.
 

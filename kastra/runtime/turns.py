@@ -10,8 +10,8 @@ Read next: `kastra.runtime.controller`, whose workers take turns.
 import asyncio
 from collections import deque
 
-AT_ONCE = 4
-"""Passes in one turn; each takes a millisecond at most, as a rule."""
+AT_ONCE = 1
+"""Passes in one turn, each of a millisecond at most, as a rule. More in one make who asks the API wait longer, and are no faster."""
 
 
 class Turns:

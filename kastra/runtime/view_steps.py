@@ -205,12 +205,16 @@ class Suspend(Closed):
     on_timeout: Literal["fail", "continue", "cancel"] | None = None
 
 
-class Approvers(Closed):
-    """Who may decide."""
+class AskedApprovers(Closed):
+    """Who may decide, as an Approval has it: of a Run that began when less was refused, too."""
 
     users: list[StrictStr] | None = None
     groups: list[StrictStr] | None = None
     count: StrictInt | None = Field(default=None, ge=1)
+
+
+class Approvers(AskedApprovers):
+    """Who may decide, as it is declared."""
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:

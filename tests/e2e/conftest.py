@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,14 @@ class Server:
         return self.log.stat().st_size
 
 
-def start_server(folder: Path, *options: str) -> Server:
-    """Start `kastra serve` on a free port and wait until it serves."""
+def start_server(folder: Path, *options: str, real: bool = False) -> Server:
+    """Start `kastra serve` on a free port and wait until it serves; `real`, so that it is gone as soon as it is killed."""
+    program = [sys.executable, "-m", "kastra.cli.main"] if real else [warm.kastra()]
     log = folder / "server.log"
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("KASTRA_", "PYTEST_"))}
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [warm.kastra(), "--data", str(folder / ".kastra"), "--log-level", "info",
+            [*program, "--data", str(folder / ".kastra"), "--log-level", "info",
              "serve", "--listen", "127.0.0.1:0", *options],
             cwd=folder, env=kept, stdout=subprocess.PIPE, stderr=errors, text=True,
         )  # fmt: skip

@@ -170,7 +170,7 @@ async def test_the_python_api_is_the_same(remote: Shell, server: Server) -> None
 
 @pytest.fixture
 def doomed(tmp_path: Path) -> Iterator[Server]:
-    running = start_server(tmp_path)
+    running = start_server(tmp_path, real=True)
     yield running
     if running.process.poll() is None:
         stop_server(running)

@@ -9,7 +9,6 @@ Read next: `warm_client.py`, which is what the programs here call.
 import atexit
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,12 +36,7 @@ def programs() -> Path:
     assert server.stdin is not None
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
-
-    def close() -> None:
-        server.communicate()
-        shutil.rmtree(folder)
-
-    atexit.register(close)
+    atexit.register(server.communicate)
     served = [f"{key}={value}" for key, value in kept.items() if key.startswith(("PYTHON", "LC_", "LANG"))]
     for name in ("kastra", "python"):
         call = [sys.executable, "-IS", str(HERE / "warm_client.py"), str(address), *served, "--", str(real / name)]

@@ -1,8 +1,9 @@
 """Python with everything of Kastra imported, which forks for every command that `warm_client.py` hands over.
 
-Called with the path of its socket; says `ready` when it listens, and ends when its standard input does, with all its forks. A fork has
-the client's files, folder, environment and arguments, and is from then on what the program would have been after its imports. The
-server never opens a database, an event loop or a thread itself. Read next: `warm.py`, which starts it.
+Called with the path of its socket, in a folder of its own that it removes; says `ready` when it listens, and ends when its standard
+input does, with all its forks. A fork has the client's files, folder, environment and arguments, and is from then on what the program
+would have been after its imports. The server never opens a database, an event loop or a thread itself. Read next: `warm.py`, which
+starts it.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import io
 import os
 import pkgutil
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -33,12 +35,11 @@ WANTED = ("mcp.server.mcpserver", "mcp.server.stdio", "uvicorn", "httptools", "u
 
 
 def preload() -> None:
-    """Import what commands import."""
-    for name in WANTED:
-        importlib.import_module(name)
-    for module in pkgutil.walk_packages(kastra.__path__, "kastra."):
-        if not module.name.startswith(UNWANTED):
-            importlib.import_module(module.name)
+    """Import what commands import; what isn't installed here, they find out themselves."""
+    found = [module.name for module in pkgutil.walk_packages(kastra.__path__, "kastra.")]
+    for name in (*WANTED, *(name for name in found if not name.startswith(UNWANTED))):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 @dataclass
@@ -123,10 +124,10 @@ def run(program: Callable[[], None]) -> NoReturn:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
         code = 1
-    threading._shutdown()
+    getattr(threading, "_shutdown")()  # noqa: B009 # what the interpreter calls at its end
     _run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BrokenPipeError):
@@ -139,6 +140,7 @@ class Server:
 
     def __init__(self, address: str) -> None:
         self.selector = selectors.DefaultSelector()
+        self.folder = Path(address).parent
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(address)
         self.listening.listen(64)
@@ -214,9 +216,10 @@ class Server:
         connection.close()
 
     def close(self) -> None:
-        """Nobody is left to serve."""
+        """Nobody is left to serve: an end without traces, also when pytest was killed."""
         for pid in self.children:
             os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
         os._exit(0)
 
 

@@ -69,13 +69,13 @@ class Injector:
         spec: as declared.
         project: the folder of the project.
         private: folders that are never entered.
-        folders: where paths of tools count from, by name of the tool.
+        folders: where paths of tools count from, by name of the tool; None for those whose paths are none of the project.
     """
 
     spec: Injecting
     project: Path
     private: Sequence[Path]
-    folders: Mapping[str, str]
+    folders: Mapping[str, str | None]
 
     async def reminders(self, step: StepContext, messages: Sequence[Message]) -> list[Message]:
         """What is to be shown before the next turn: one message, or none."""
@@ -105,6 +105,9 @@ class Injector:
         calls = [call for message in messages for call in message.get("toolCalls", ()) if call["id"] in done]
         root = f"{self.project}/"
         for call in reversed(calls[-_CALLS:]):
+            folder = self.folders.get(call["name"], self.spec.folder)
+            if folder is None:
+                continue
             for field in FIELDS:
                 given = call["arguments"].get(field)
                 if not isinstance(given, str) or not given.strip():
@@ -113,7 +116,7 @@ class Injector:
                     if given.startswith(root):
                         yield given[len(root) :]
                     continue
-                yield f"{self.folders.get(call['name'], self.spec.folder)}/{given}"
+                yield f"{folder}/{given}"
 
     def _look(self, paths: Sequence[str], shown: set[str]) -> dict[str, str]:
         jail = Jail(self.project, ".", self.private, _MAX_FILE)

@@ -99,12 +99,15 @@ def scorers_of(spec: Mapping[str, Any]) -> Iterator[Scorer | Cause]:
         if sampled and rate is None:
             yield _wrong(f"{path}.sampling.rate", "is required with type ratio: a number from 0 to 1")
             continue
+        if rate is not None and not sampled:
+            yield _wrong(f"{path}.sampling.type", "must be ratio where there is a rate")
+            continue
         try:
             made = make(config)
         except Wrong as error:
             yield _wrong(f"{path}.config{error.path}", error.what)
             continue
-        yield Scorer(name, path, made, 1.0 if rate is None or not sampled else float(rate))
+        yield Scorer(name, path, made, 1.0 if rate is None else float(rate))
 
 
 def scorer_findings(spec: Mapping[str, Any]) -> list[Cause]:

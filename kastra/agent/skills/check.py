@@ -44,7 +44,7 @@ def skill_findings(spec: Mapping[str, Any], tools: Collection[str]) -> list[Caus
             continue
         items = use["configMap"].get("items")
         for number, item in enumerate(items or ()):
-            found += _path(item["path"], f"{path}.configMap.items[{number}].path")
+            found += _path(item["path"], f"{path}.configMap.items[{number}].path", file=True)
     for name in added_tools(spec):
         if name in tools:
             why = f"Invalid value: skills add a tool {name}, and there is one already: rename it by `as`"
@@ -57,9 +57,9 @@ def skill_findings(spec: Mapping[str, Any], tools: Collection[str]) -> list[Caus
     return found
 
 
-def _path(path: str, where: str) -> list[Cause]:
+def _path(path: str, where: str, *, file: bool = False) -> list[Cause]:
     try:
-        if parts_of(path) or path == ".":
+        if parts_of(path) or (path == "." and not file):
             return []
         why = "must name something"
     except ToolError as error:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kastra.agent.processors.patterns import readable
 from kastra.tool.interface import ToolError
 from kastra.tool.toolkit.builtin import forbidden, missing, unfit
 from kastra.tool.toolkit.jail import Jail, parts_of
@@ -84,7 +85,7 @@ class ProjectFolder:
         """The files, in order of names."""
         above = len(self.path) + 1
         found = [path[above:] for path, _, _, facts in self.jail.walk(self.path) if stat.S_ISREG(facts.st_mode)]
-        return _listed([path for path in found if not any(part.startswith(".") for part in path.split("/"))])
+        return _listed(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ def project_folders(jail: Jail, path: str) -> list[ProjectFolder]:
             parts.pop()
         with jail.folder(parts) as descriptor:
             names = sorted(os.listdir(descriptor))  # noqa: PTH208 - of a descriptor
+        _all_text(names)
         if FILE in names and parts:
             return [ProjectFolder(jail, "/".join(parts))]
         inner = ["/".join([*parts, name]) for name in names if not name.startswith(".")]
@@ -179,8 +181,16 @@ def _shown(path: str) -> list[str]:
     return parts
 
 
+def _all_text(names: Sequence[str]) -> None:
+    for name in names:
+        if readable(name) != name:
+            # Bytes that are no UTF-8: neither a model nor a journal can take such a name.
+            raise unfit(f"the name {os.fsencode(name)!r} is no UTF-8 text; rename it")
+
+
 def _listed(paths: Sequence[str]) -> list[str]:
-    found = [path for path in paths if path != FILE]
+    found = [path for path in paths if path != FILE and not any(part.startswith(".") for part in path.split("/"))]
+    _all_text(found)
     if len(found) > MOST_FILES:
         raise unfit(f"it has more than {MOST_FILES} files")
     deep = next((path for path in found if path.count("/") > MOST_LEVELS), None)

@@ -83,7 +83,8 @@ class Skill:
             shown.append(line)
         if len(shown) == len(every) and room >= 0:
             return text
-        return f"{path} (lines {first}-{first - 1 + len(shown)} of {len(every)})\n{''.join(shown)}"
+        cut = ", cut" if len(shown) == 1 and room < 0 and len(shown[0]) == _MOST_SHOWN else ""
+        return f"{path} (lines {first}-{first - 1 + len(shown)} of {len(every)}{cut})\n{''.join(shown)}"
 
 
 @dataclass(slots=True)
@@ -181,7 +182,8 @@ def _collect(
         except SkillProblem as problem:
             shelf.problems.append(SkillProblem(f"{path}: {problem.message}", missing=problem.missing))
             continue
-        for found in folders:
+        # One more than there may be is enough to say that there are too many.
+        for found in folders[: most + 1]:
             where = f"{found.where}/{FILE}"
             try:
                 text = parse(found.read(FILE, MAX_INSTRUCTIONS), where, found.name)

@@ -135,6 +135,17 @@ async def test_paths_of_built_in_tools_count_from_their_folders(able: AgentServi
     ]
 
 
+async def test_paths_within_skills_are_none_of_the_project(able: AgentServices, project: Path) -> None:
+    (project / "skills/one").mkdir(parents=True)
+    (project / "skills/one/SKILL.md").write_text("---\nname: one\ndescription: One.\n---\nOne.")
+    made = reader()
+    spec = made["objects"][made["root"]]["spec"]
+    spec["skills"] = [{"file": "skills"}]
+    call = {"tool": "skill_read", "arguments": {"skillName": "one", "path": "src/a/b.py"}}
+    spec["model"]["parameters"]["rules"] = [{"when": "turn == 0", "call": call}, {"reply": SAID}]
+    assert await told(able, made) == []
+
+
 async def test_long_files_are_cut_and_empty_ones_show_what_is_configured(able: AgentServices, project: Path) -> None:
     (project / "src/AGENTS.md").write_text("first line\n" + "x" * 4000)
     [said] = await told(able, reader([{"path": "src"}], maxTokens=100))

@@ -130,6 +130,7 @@ def test_a_check_is_met_or_not(name: str, config: Mapping[str, Any], expected: f
             "spec.scorers[0].config.max Invalid value: must be a whole",
         ),
         ({"scorer": "completeness", "sampling": {"type": "ratio"}}, "spec.scorers[0].sampling.rate Invalid value: is"),
+        ({"scorer": "completeness", "sampling": {"rate": 0.1}}, "spec.scorers[0].sampling.type Invalid value: must be"),
     ],
 )
 async def test_what_makes_no_sense_is_told_with_its_place(services: AgentServices, use: Any, words: str) -> None:

@@ -1,5 +1,7 @@
 """Skills are folders with a SKILL.md: what is one, what is wrong with one, and what of it can be read."""
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,18 @@ async def test_more_than_can_be_listed_are_to_be_looked_for(tmp_path: Path) -> N
     assert (await look(tmp_path, {"file": "skills"}, most=4)).wrong == ""
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="every name is text there")
+@pytest.mark.parametrize("within", [b"skills", b"skills/review"], ids=["beside", "within"])
+async def test_a_name_that_is_no_text_is_told_and_breaks_nothing_else(tmp_path: Path, within: bytes) -> None:
+    skill(tmp_path, "skills/review")
+    (tmp_path / os.fsdecode(within) / os.fsdecode(b"caf\xe9")).mkdir()
+    (tmp_path / os.fsdecode(within) / os.fsdecode(b"caf\xe9") / "x").touch()
+    shelf = await look(tmp_path, {"file": "skills"})
+    assert "caf\\xe9" in shelf.wrong
+    assert "is no UTF-8 text; rename it" in shelf.wrong
+    assert shelf.reason == "InvalidSkill"
+
+
 async def test_without_a_project_folder_there_are_no_files() -> None:
     assert "no project folder" in (await look(None, {"file": "skills"})).wrong
 
@@ -178,6 +192,12 @@ async def test_a_config_map_is_a_skill_as_it_would_be_mounted() -> None:
     assert found.lines("a/b.md", 1, None) == "Short."
     assert "- a/b.md" in found.told()
     assert "unused" not in found.told()
+
+
+async def test_keys_of_a_config_map_that_begin_with_a_dot_are_not_listed_since_they_are_not_read() -> None:
+    found = (await look(None, {"configMap": {"name": "m"}}, given={0: {**MAP, ".env": "canary"}})).named("review")
+    assert "- style" in found.told()
+    assert ".env" not in found.told()
 
 
 @pytest.mark.parametrize(
@@ -247,6 +267,7 @@ async def test_files_are_given_whole_or_by_lines(tmp_path: Path) -> None:
     assert found.lines("a", 1, None) == "one\ntwo\nthree\n"
     assert found.lines("a", 2, 2) == "a (lines 2-2 of 3)\ntwo\n"
     assert found.lines("long", 1, None).startswith("long (lines 1-1 of 2)\nx")
+    assert found.lines("wide", 1, None).startswith("wide (lines 1-1 of 1, cut)\nzz")
     assert len(found.lines("wide", 1, None)) < 64_100
     for path, first, last, what in (
         ("a", 4, None, "has 3 lines"),

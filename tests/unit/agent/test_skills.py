@@ -159,6 +159,15 @@ async def test_skills_and_conversation_are_kept_apart_for_processors(able: Agent
         await run(able, skilled(*calls(("skill", {"name": "refunds"})), **filtered), "x")
 
 
+async def test_a_run_that_was_begun_when_skills_were_names_without_effect_goes_on(able: AgentServices) -> None:
+    step = Recording()
+    assert (
+        await run(able, skilled(TOLD, skills=[{"name": "refunds"}]), "x", step)
+        == "Be kind to everybody you meet today."
+    )
+    assert step.journal.performed == ["turn[0]"]
+
+
 async def test_people_can_be_asked_before_a_skill_is_read(able: AgentServices) -> None:
     made = skilled(*calls(("skill", {"name": "greeting"})), approval={"tools": ["skill"]})
     with pytest.raises(StepError) as refused:

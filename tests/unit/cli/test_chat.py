@@ -104,6 +104,13 @@ def test_an_approval_is_asked_for_and_decided_in_the_next_line(project: Kastra) 
     assert "y approves, n refuses, e approves with other arguments" in talk.stderr
 
 
+def test_what_is_agreed_to_is_seen_whole_however_long(project: Kastra) -> None:
+    whom = "a" * 500 + "\x1b[2J and mallory"
+    talk = chat(project, f"mail {whom}", "n")
+    asked = [line for line in talk.stderr.splitlines() if "mallory" in line]
+    assert asked == [f'  mail {{"to":"{"a" * 500}\\u001b[2J and mallory"}}']
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [("e {", "that is no JSON"), ("e [1]", "an object of arguments is needed"), ('e {"to": 3}', "to")],

@@ -117,6 +117,16 @@ async def test_many_messages_are_erased_in_portions(threads: Threads) -> None:
     assert (await threads.read(("SELECT count(*) FROM messages", ())))[0] == [(0,)]
 
 
+async def test_nobody_waits_at_the_end_for_a_thread_that_is_erased(threads: Threads) -> None:
+    threads.news = lambda _namespace, _name: None
+    await threads.add(ANN, HELLO, "one")
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(threads.looked_at)
+            await anyio.wait_all_tasks_blocked()
+            await threads.erase(ANN)
+
+
 async def test_the_memory_of_a_resource_goes_with_its_last_thread(threads: Threads) -> None:
     other = replace(BOB, resource="ann")
     await threads.open(other)
