@@ -7,7 +7,7 @@ ten seconds later, so that the Runs get theirs. For Workflows it also deletes fi
 Source: status.active and the history limits of Kubernetes' CronJob. Read next: `controllers/run.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from kastra.api.meta import GROUP
 from kastra.api.object import Object
 from kastra.client.interface import PatchType, WriteOptions
 from kastra.runtime.manager import Manager
-from kastra.runtime.predicates import came_went_or_ended, deleted
+from kastra.runtime.predicates import any_of, came_went_or_ended, deleted
 from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.run_owners import is_needed
 from kastra.runtime.token_bucket import TokenBucket
@@ -59,28 +59,26 @@ class Activity:
         self._written: dict[Request, float] = {}
         self._due: dict[Request, float] = {}
         self._looks = TokenBucket(RATE, BURST, manager.clock)
-        self.put_off: Callable[[Request, float], None] = lambda request, wait: None
-        """Has an object looked at in so many seconds."""
+        self._controller = manager.controller(
+            f"{kind}.{GROUP}", self, name=f"activity/{kind.lower()}", predicate=deleted
+        )
 
-    def concerned(self, run: Object) -> list[Request]:
-        """The target of a Run, if it is of this kind and to be looked at now. Notes the Run that was created last."""
-        request = _target(run, self._kind)
-        if request is None:
-            return []
-        this = (str(run.metadata.get("creationTimestamp", "")), run.namespace, run.name)
+    def heard(self, run: Object, request: Request) -> None:
+        """A Run of the object that `request` names began or ended: it is looked at, in a while if it has to be."""
+        this = (run.metadata.get("creationTimestamp") or "", run.namespace, run.name)
         if this > self._latest.get(request, ("", "", "")):
             self._latest[request] = this
         # One that is looked at in a moment anyway needn't be now.
         if request in self._due:
-            return []
+            return
         now = self._clock.monotonic()
         late = LATE if self._manager.waiting("run") >= CROWD else 0.0
         wait = max(self._looks.reserve() + late, self._written.get(request, now - EVERY) + EVERY - now)
         self._due[request] = now + max(0.0, wait)
         if wait <= 0:
-            return [request]
-        self.put_off(request, wait)
-        return []
+            self._controller.enqueue(request, f"Run/{run.name}")
+        else:
+            self._controller.queue.add_after(request, wait)
 
     async def reconcile(self, request: Request) -> Result:
         """One pass over one object."""
@@ -143,11 +141,13 @@ class Activity:
                     await self._client.delete(run.ref, uid=run.uid)
 
 
-def _target(run: Object, kind: str) -> Request | None:
+def _target(run: Object) -> tuple[str, Request] | None:
+    """Kind and address of what a Run executes, if it is of one of `KINDS`. It never changes."""
     target = run.spec.get("target") or {}
-    if target.get("kind") != kind:
+    kind = target.get("kind")
+    if kind not in KINDS:
         return None
-    return Request(target.get("namespace") or run.namespace, target.get("name", ""))
+    return kind, Request(target.get("namespace") or run.namespace, target.get("name", ""))
 
 
 def _key(state: str, kind: str, request: Request) -> str:
@@ -155,11 +155,8 @@ def _key(state: str, kind: str, request: Request) -> str:
 
 
 def _of(run: Object) -> list[str]:
-    kind = (run.spec.get("target") or {}).get("kind", "")
-    request = _target(run, kind)
-    if request is None or kind not in KINDS:
-        return []
-    return [_key(_FINISHED if run.is_condition_true("Complete") else _UNFINISHED, kind, request)]
+    target = _target(run)
+    return [] if target is None else [_key(_FINISHED if run.is_condition_true("Complete") else _UNFINISHED, *target)]
 
 
 def _phase_changed(old: Object | None, new: Object | None) -> bool:
@@ -168,10 +165,16 @@ def _phase_changed(old: Object | None, new: Object | None) -> bool:
 
 def setup(manager: Manager) -> None:
     """One controller per kind that can be run and has a status for it."""
-    manager.cache.informer(RUN).indexer.add_index(_INDEX, _of)
-    for kind in KINDS:
-        activity = Activity(manager, kind)
-        controller = manager.controller(f"{kind}.{GROUP}", activity, name=f"activity/{kind.lower()}", predicate=deleted)
-        activity.put_off = controller.queue.add_after
+    runs = manager.cache.informer(RUN)
+    runs.indexer.add_index(_INDEX, _of)
+    activities = {kind: Activity(manager, kind) for kind in KINDS}
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        run = new or old
+        target = _target(run) if run is not None else None
         # Of its Runs, a Workflow shows phases too.
-        controller.watches(RUN, activity.concerned, _phase_changed if kind == "Workflow" else came_went_or_ended)
+        if run is not None and target is not None and (target[0] == "Workflow" or came_went_or_ended(old, new)):
+            activities[target[0]].heard(run, target[1])
+
+    # One for all kinds, since a Run concerns the objects of one kind only.
+    runs.add_handler(changed, any_of(_phase_changed, came_went_or_ended))

@@ -152,6 +152,10 @@ class Scaling(Fields):
         return data
 
 
+_ONE_TO_TEN = Scaling()
+"""Of every Agent that says nothing of it: shared, since it can't be changed."""
+
+
 class Probes(Fields):
     """Questions asked to find out whether the agent works."""
 
@@ -206,7 +210,7 @@ class AgentSpec(Renamed):
     approval: Approval | None = None
     budget_ref: Ref | None = None
     allowed_namespaces: AllowedNamespaces | None = None
-    scaling: Scaling = Field(default_factory=Scaling)
+    scaling: Scaling = Field(default_factory=lambda: _ONE_TO_TEN)
     probes: Probes | None = None
     rollout: Rollout | None = None
     voice: dict[str, Any] | None = None

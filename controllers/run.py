@@ -9,6 +9,7 @@ Read next: `kastra.engine.pool`, which executes Runs.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field
@@ -30,7 +31,7 @@ from kastra.engine.run_status import RunStatus
 from kastra.memory.interface import ThreadDirectory, ThreadKey, ThreadRefused
 from kastra.runtime.closure import UnresolvedReferences
 from kastra.runtime.manager import Manager
-from kastra.runtime.model_default import with_default_models
+from kastra.runtime.model_default import namespaces_asked, with_default_models
 from kastra.runtime.predicates import came_went_or_ended, referred_changed
 from kastra.runtime.reconcile import Request, Result
 from kastra.runtime.references import Target as Place
@@ -210,7 +211,7 @@ class RunReconciler:
             return await self._expire(run)
         if self._pool is None:
             return Result()
-        status = RunStatus(run, StatusWriter(run, rfc3339(self._manager.clock.now())))
+        status = RunStatus(run, lambda: StatusWriter(run, rfc3339(self._manager.clock.now())))
         is_new = known is None and self._pool.is_newer(_created(run))
         progress = None if is_new else await self._pool.progress(run.uid)
         if progress is None or (progress.phase is Phase.PENDING and not progress.last_seq):
@@ -337,7 +338,9 @@ class RunReconciler:
         except UnresolvedReferences as error:
             status.waiting(error.resolution.reason, error.resolution.message)
             return None
-        names = {obj["namespace"] for obj in closure["objects"].values()}
+        names = namespaces_asked(closure)
+        if not names:
+            return closure
         find = self._manager.resolver.find
         namespaces = {name: await find(Place("namespaces", "", name)) for name in names}
         return with_default_models(closure, namespaces, self._manager.service(Settings).default_model)
@@ -436,7 +439,13 @@ def _durability(view: RunView, closure: Closure) -> Literal["power", "process"]:
 def _created(run: Object) -> int | None:
     """When the object was made, in milliseconds: from then on events are for it."""
     stamp = run.metadata.get("creationTimestamp")
-    return None if not stamp else int(parse_rfc3339(stamp).timestamp() * 1000)
+    return None if not stamp else _milliseconds(stamp)
+
+
+@lru_cache(maxsize=64)
+def _milliseconds(stamp: str) -> int:
+    """Runs that are looked at together were made in the same second or two."""
+    return int(parse_rfc3339(stamp).timestamp() * 1000)
 
 
 def _event_id(run: Object) -> str:

@@ -209,8 +209,10 @@ class Bus:
         found.touched = now
         while len(ring) > found.kept:
             found.floor = ring.popleft()[0]
-        oldest = found.stamps[0]
-        if oldest[0] < now - RING_AGE or oldest[1] <= found.floor:
+        stamps = found.stamps
+        while stamps and stamps[0][1] <= found.floor:
+            stamps.popleft()
+        if stamps and stamps[0][0] < now - RING_AGE:
             self._forget(found, now)
         if found.subscribers:
             for subscriber in tuple(found.subscribers):

@@ -63,6 +63,8 @@ def guards_of(spec: Mapping[str, Any], lookup: Lookup, services: AgentServices, 
     Raises:
         StepError: one can't be made of what is written (type `validation`).
     """
+    if not spec.get("processors") and not spec.get("guardrails"):
+        return None
     given: list[Processor] = []
     answered: list[Processor] = []
     judges: dict[str, list[ModelEntry]] = {}

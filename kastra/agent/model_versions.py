@@ -55,7 +55,7 @@ class ModelVersions:
         )
         found = self._made.get(version)
         # An object that was deleted and made anew has the generations of the one before.
-        if found is None or found.model != model["spec"] or found.provider != provider["spec"]:
+        if found is None or not _same(found.model, model["spec"]) or not _same(found.provider, provider["spec"]):
             found = self._made[version] = make()
             if len(self._made) > _KEPT:
                 self._made.popitem(last=False)
@@ -65,3 +65,8 @@ class ModelVersions:
             # Another version may have been used meanwhile; the limiter is the same.
             limiter.adopt(limits)
         return found.entry
+
+
+def _same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    # Nearly always the very same one; dicts would be compared entry by entry all the same.
+    return ours is theirs or ours == theirs

@@ -28,11 +28,12 @@ class Terms:
     @classmethod
     def of(cls, approval: Mapping[str, Any] | None) -> "Terms":
         """Those of the plain `approval` of a Tool or Agent."""
-        given = approval or {}
-        timeout = given.get("timeout")
+        if not approval:
+            return NO_TERMS
+        timeout = approval.get("timeout")
         seconds = None if timeout is None else parse_duration(timeout)
-        approvers = {name: value for name, value in (given.get("approvers") or {}).items() if value}
-        return cls(approvers, seconds, given.get("onTimeout") or "")
+        approvers = {name: value for name, value in (approval.get("approvers") or {}).items() if value}
+        return cls(approvers, seconds, approval.get("onTimeout") or "")
 
     def filled(self, other: "Terms") -> "Terms":
         """These, and those of `other` where they leave something open. Deadline and what follows it go together."""

@@ -154,6 +154,10 @@ def track_update(
             entries = decode(sent) or entries
     before = _tracked(old, subresource, has_status) if old is not None else {}
     changes = compare(before, _tracked(new, subresource, has_status), root_of(topology))
+    if old is None and not entries:
+        # All there is is new, and nobody else's.
+        fields = changes.added
+        return [_entry(manager, UPDATE, api_version, now, fields, subresource)] if fields else []
     taken = union(changes.added, changes.modified)
     if taken or changes.removed:
         entries = _reduce(entries, taken, changes.removed)

@@ -39,13 +39,13 @@ def encode_stored(data: Mapping[str, Any], *, remember: bool = False) -> bytes:
     Raises:
         ValueError: there is no metadata with a name, or a value that JSON can't hold.
     """
-    metadata = {key: value for key, value in data["metadata"].items() if key != "resourceVersion"}
+    metadata = {**data["metadata"]}
+    metadata.pop("resourceVersion", None)
     if not metadata.get("name"):
         raise ValueError("an object without metadata.name can't be stored")
-    ordered = {"metadata": metadata, "apiVersion": data["apiVersion"], "kind": data["kind"]}
-    for key, value in data.items():
-        if key not in ordered:
-            ordered[key] = value
+    # A key keeps its first place, whatever is given for it later.
+    ordered = {"metadata": metadata, "apiVersion": data["apiVersion"], "kind": data["kind"], **data}
+    ordered["metadata"] = metadata
     # orjson over-allocates its result; a copy of exact size is what a cache of many should hold.
     stored = bytes(bytearray(orjson.dumps(ordered)))
     if remember and len(stored) <= _LARGEST_KEPT:
@@ -179,7 +179,7 @@ class Object:
     @property
     def labels(self) -> Mapping[str, str]:
         """metadata.labels."""
-        return self.metadata.get("labels") or {}
+        return ((self._data or self._parse()).get("metadata") or _NOTHING).get("labels") or {}
 
     @property
     def annotations(self) -> Mapping[str, str]:
@@ -189,7 +189,7 @@ class Object:
     @property
     def owner_references(self) -> Sequence[Mapping[str, Any]]:
         """metadata.ownerReferences."""
-        return self.metadata.get("ownerReferences") or ()
+        return ((self._data or self._parse()).get("metadata") or _NOTHING).get("ownerReferences") or ()
 
     @property
     def finalizers(self) -> Sequence[str]:
@@ -214,8 +214,16 @@ class Object:
     @property
     def ref(self) -> ObjectRef:
         """This object's address. The kind carries its group, so that it is unambiguous."""
-        group = self.api_version.rpartition("/")[0]
-        return ObjectRef(f"{self.kind}.{group}" if group else self.kind, self.name, self.namespace)
+        metadata = self.metadata
+        return ObjectRef(self.qualified_kind, metadata.get("name", ""), metadata.get("namespace", ""))
+
+    @property
+    def qualified_kind(self) -> str:
+        """The kind with its group: `Agent.mastra.ai`; the kind alone in the group without a name."""
+        data = self._data or self._parse()
+        kind: str = data.get("kind", "")
+        group = data.get("apiVersion", "").rpartition("/")[0]
+        return f"{kind}.{group}" if group else kind
 
     def condition(self, type_: str) -> Mapping[str, Any] | None:
         """The status condition of that type, or None."""
@@ -223,8 +231,13 @@ class Object:
 
     def is_condition_true(self, type_: str) -> bool:
         """Whether that condition is there and True."""
-        condition = self.condition(type_)
-        return condition is not None and condition.get("status") == "True"
+        # Asked of every state of a Run by many: without `condition` and what that calls.
+        conditions = ((self._data or self._parse()).get("status") or _NOTHING).get("conditions")
+        for condition in conditions or ():
+            if condition.get("type") == type_:
+                status: str | None = condition.get("status")
+                return status == "True"
+        return False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Object) and self.data == other.data

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from kastra.api.errors import BadRequest, Cause, invalid
+from kastra.api.errors import BadRequest, Cause, Invalid, invalid
 from kastra.api.scheme import Resource
 from kastra.api.values import copy
 
@@ -156,33 +156,31 @@ class AdmissionChain:
             Invalid: with every cause found up to the first step that found any.
             StatusError: a policy or validating hook refused.
         """
-        obj = attributes.object
+        obj, old = attributes.object, attributes.old_object
         if obj is not None:
-            kind = (attributes.resource.group, attributes.resource.kind)
             # What was stored once stays changeable in its metadata and status, even if today's rules would refuse it.
-            if not attributes.causes and _is_new_content(obj, attributes.old_object):
+            if not attributes.causes and (old is None or content_changed(obj, old)):
+                resource = attributes.resource
+                kind = (resource.group, resource.kind)
                 if kind in self.validators:
                     attributes.causes += self.validators[kind](obj)
-                if kind in self.update_validators and attributes.old_object is not None:
-                    attributes.causes += self.update_validators[kind](obj, attributes.old_object)
-            _refuse_if_wrong(attributes)
+                if kind in self.update_validators and old is not None:
+                    attributes.causes += self.update_validators[kind](obj, old)
+            if attributes.causes:
+                raise _refusal(attributes)
         else:
             # Where there is no object they can't change anything, but may still refuse.
             for mutating in self._concerned(attributes):
                 await mutating(attributes)
         for hook in (*self.policies, *self.validating):
             await hook(attributes)
-        _refuse_if_wrong(attributes)
+        if attributes.causes:
+            raise _refusal(attributes)
 
 
-def _is_new_content(obj: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
-    return old is None or content_changed(obj, old)
-
-
-def _refuse_if_wrong(attributes: Attributes) -> None:
-    if attributes.causes:
-        resource = attributes.resource
-        raise invalid(resource.kind, resource.group, attributes.name, attributes.causes)
+def _refusal(attributes: Attributes) -> Invalid:
+    resource = attributes.resource
+    return invalid(resource.kind, resource.group, attributes.name, attributes.causes)
 
 
 def _judge_unknown(attributes: Attributes) -> None:

@@ -66,6 +66,8 @@ class StaticTokens:
         """The user of a token; they are good for this API only."""
         if audiences and AUDIENCE not in audiences:
             return None
+        if not self._users:
+            return None
         digest = hashlib.sha256(token.encode()).digest()
         found = None
         for known, user in self._users:

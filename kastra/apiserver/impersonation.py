@@ -26,7 +26,7 @@ def impersonated(authorizer: Authorizer, user: User, headers: Mapping[bytes, byt
         BadRequest: groups, uid or extra without a user.
         Forbidden: they may not act as one of those named.
     """
-    if not any(key.startswith(_ALL) for key in headers):
+    if _ALL not in b"\n".join(headers):
         return user
     extra = {
         unquote(key[len(_EXTRA) :].decode("latin-1")): value.decode("latin-1").split("\n")

@@ -48,8 +48,12 @@ _GO_NAMES: Mapping[type, str] = {
 def content_changed(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     """Whether anything outside metadata and status differs: what starts a new generation."""
     for key, value in new.items():
-        if key not in _OUTSIDE_CONTENT and not equal(value, old.get(key)):
-            return True
+        if key not in _OUTSIDE_CONTENT:
+            before = old.get(key)
+            if value is not before and not equal(value, before):
+                return True
+    if old.keys() <= new.keys():
+        return False
     return any(key not in new and old[key] is not None for key in old if key not in _OUTSIDE_CONTENT)
 
 
@@ -80,7 +84,7 @@ def normalise(obj: dict[str, Any], resource: Resource) -> list[str]:
     unknown: list[str] = []
     for name, value in list(metadata.items()):
         # Empty means absent: without this, removing the last label would leave a map behind, and not be a no-op later.
-        if value is None or value in ({}, []):
+        if value is None or (not value and isinstance(value, dict | list)):
             del metadata[name]
         elif name in _STRINGS:
             if not isinstance(value, str):
@@ -256,8 +260,8 @@ def create_causes(obj: Mapping[str, Any], builtin_kind: str, warnings: list[str]
     name = metadata.get("name", "")
     if not name:
         causes.append(Cause(REQUIRED, "Required value: name or generateName is required", "metadata.name"))
-    else:
-        causes += _bad("metadata.name", name, name_problems(name, builtin_kind))
+    elif problems := name_problems(name, builtin_kind):
+        causes += _bad("metadata.name", name, problems)
     return causes + _common_causes(metadata, {}, warnings)
 
 

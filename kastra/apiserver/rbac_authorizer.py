@@ -8,6 +8,7 @@ Source: plugin/pkg/auth/authorizer/rbac of kubernetes/kubernetes. Read next: `ka
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from operator import is_
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,6 +25,7 @@ ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS = f"rolebindings.{RBAC}", f"clusterrolebind
 _KINDS = (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
 _REMEMBERED = 8192
 _Subject = tuple[str, str]
+_OF_MASTERS = Decision(True, "the group system:masters may do everything")
 
 _log = logging.getLogger("kastra.apiserver")
 
@@ -46,7 +48,7 @@ class RBACAuthorizer:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._seen: tuple[Sequence[Entry], ...] = ()
+        self._seen: list[Sequence[Entry]] = []
         self._seen_at = -1
         self._grants: dict[_Subject, list[Grant]] = {}
         self._answers: dict[tuple[str, tuple[str, ...], Access], Decision] = {}
@@ -56,8 +58,9 @@ class RBACAuthorizer:
     def authorize(self, user: User, access: Access) -> Decision:
         """Whether some binding of the user, or of a group of theirs, allows it."""
         if MASTERS in user.groups:
-            return Decision(True, "the group system:masters may do everything")
-        self._refresh()
+            return _OF_MASTERS
+        if self._storage.revision != self._seen_at:
+            self._refresh()
         # All of the access but its name.
         any_name = (user.name, user.groups, access[:5], access.path)
         known = self._nameless.get(any_name)
@@ -114,8 +117,8 @@ class RBACAuthorizer:
         if revision == self._seen_at:
             return
         self._seen_at = revision
-        present = tuple(self._storage.list(kind).entries for kind in _KINDS)
-        if len(present) == len(self._seen) and all(a is b for a, b in zip(present, self._seen, strict=True)):
+        present = [self._storage.list(kind).entries for kind in _KINDS]
+        if self._seen and all(map(is_, present, self._seen)):
             return
         roles = {entry.key: entry for entries in present[:2] for entry in entries}
         compiled: dict[Key, Sequence[Rule]] = {}

@@ -38,6 +38,16 @@ class SingleWrite:
             self.flush()
             self._transport.write(data)
 
+    def write_whole(self, head: bytes, body: bytes) -> None:
+        """Write head and body of an answer, and be done."""
+        self.flush()
+        self._head = None
+        if len(body) <= _JOINED:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
     def flush(self) -> None:
         """Write what was kept."""
         if self._head:

@@ -19,6 +19,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kastra.api.errors import BadRequest, RequestEntityTooLarge, ServerTimeout, StatusError
+from kastra.apiserver.http.message import ANSWER, SEND, Scope
 
 from .single_write import SingleWrite
 
@@ -54,6 +55,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Called when there is a connection, with TLS when it is established."""
         super().connection_made(transport)
         self._earlier: list[RequestResponseCycle] = []
+        self._offer: dict[str, dict[object, object]] = {ANSWER: {SEND: self._answer}}
         self._head = self._later(self.header_seconds, self._head_late)
 
     def data_received(self, data: bytes) -> None:
@@ -73,7 +75,12 @@ class PatientProtocol(HttpToolsProtocol):
                 self._refuse(RequestEntityTooLarge(f"the body of the request was sent as more than {MAX_SENT} bytes"))
             elif self._body is None:
                 self._body = self._later(self.body_seconds, self._body_late)
-        elif self._head is None and self.timeout_keep_alive_task is None and not self._unanswered():
+        elif (
+            self._head is None
+            and self.timeout_keep_alive_task is None
+            and (self._earlier or self.cycle is None or self.cycle.response_complete)
+            and not self._unanswered()
+        ):
             # Blank lines between requests stop uvicorn's clock and begin nothing.
             self._head = self._later(self.header_seconds, self._head_late)
 
@@ -81,6 +88,8 @@ class PatientProtocol(HttpToolsProtocol):
         """Called at the first byte of each request."""
         super().on_message_begin()
         self._part = "head"
+        extensions = self.scope.get("extensions")
+        self.scope["extensions"] = {**extensions, **self._offer} if extensions else self._offer
 
     def on_headers_complete(self) -> None:
         """Called between head and body."""
@@ -89,7 +98,8 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None and self.cycle is not before:
             # It runs in a later turn, so that it hasn't written anything yet.
-            self.cycle.transport = cast("asyncio.Transport", SingleWrite(self.transport, self.loop))
+            self._writing = SingleWrite(self.transport, self.loop)
+            self.cycle.transport = cast("asyncio.Transport", self._writing)
         if before is not None and not before.response_complete:
             self._earlier.append(before)
 
@@ -107,6 +117,7 @@ class PatientProtocol(HttpToolsProtocol):
         for timer in (self._head, self._body, self._reading, self.timeout_keep_alive_task):
             _cancelled(timer)
         super().connection_lost(exc)
+        self._offer.clear()
         # uvicorn tells only the last of requests that came in a row.
         self._hang_up()
 
@@ -134,6 +145,29 @@ class PatientProtocol(HttpToolsProtocol):
             self._refuse(_Late(f"the body of the request did not arrive within {self.body_seconds:g}s"))
 
     # What is sent
+
+    def _answer(self, scope: Scope, status: int, head: bytes, body: bytes) -> bool:
+        """Send all of an answer, as uvicorn does in two messages; False where that is more than writing."""
+        cycle = self.cycle
+        if (
+            cycle is None
+            or cycle.scope is not scope  # requests in a row
+            or cycle.response_started
+            or cycle.disconnected
+            or not cycle.keep_alive
+            or cycle.access_log
+            or self.flow.write_paused
+            or scope["method"] == "HEAD"
+        ):
+            return False
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        lines = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
+        self._writing.write_whole(b"%b%b%b" % (STATUS_LINE[status], lines, head), body)
+        cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def pause_writing(self) -> None:
         """Called when the client reads more slowly than the application writes."""

@@ -60,11 +60,13 @@ def merged(*specs: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Budgets that all hold at the same place as one: the least of each limit, the first action given."""
     found: dict[str, Any] = {}
     for spec in specs:
+        if not spec:
+            continue
         for name in FIELDS:
-            limit = (spec or {}).get(name)
+            limit = spec.get(name)
             if limit is not None:
                 found[name] = min(limit, found.get(name, limit))
-        if spec and spec.get("onExceeded"):
+        if spec.get("onExceeded"):
             found.setdefault("onExceeded", spec["onExceeded"])
     return found if any(name in found for name in FIELDS) else None
 

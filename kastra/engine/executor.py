@@ -119,7 +119,7 @@ class Executor:
         limit = self.timeout if self.timeout is not None else plan.timeout
         deadline = None if limit is None else facts.started + int(limit * 1000)
         if graph is None:
-            work = self._run_root(plan.root)
+            work = self._run_alone(plan.alone)
         else:
             self._check(graph.input_schema, facts.input, "validation", "the input")
             work = self._run_graph(graph.scope)
@@ -155,10 +155,9 @@ class Executor:
         self._sensitive = any(scope.steps[scope.index[step_id]].sensitive for step_id in given)
         return frame.outputs() if scope.flow is Flow.DAG else frame.value
 
-    async def _run_root(self, step: Step) -> Any:
-        scope = Scope((step,), Flow.SEQUENCE, 0, {}, {})
+    async def _run_alone(self, scope: Scope) -> Any:
         frame = Frame(scope, self.execution.facts, entry=self.execution.facts.input, source="")
-        await self.step(step, "", frame)
+        await self.step(scope.steps[0], "", frame)
         return frame.value
 
     def _check(self, schema: Mapping[str, Any] | None, value: Any, error_type: str, what: str) -> None:

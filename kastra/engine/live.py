@@ -7,6 +7,7 @@ terminal record. Each commit is folded into its progress and told to whoever fol
 Read next: `kastra.engine.executor`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ _TERMINAL = {
     Phase.FAILED: RecordType.RUN_FAILED,
     Phase.CANCELLED: RecordType.RUN_CANCELLED,
 }
+_PHASES = {record: phase.value for phase, record in _TERMINAL.items()}
 
 _log = logging.getLogger("kastra.engine")
 
@@ -90,9 +92,9 @@ class LiveRun:
         self.row = row
         self.tries = tries
         self.tally = Tally(uid, order.namespace if order else "", order.name if order else "")
-        self.opened = anyio.Event()
+        self.opened = asyncio.Event()
         """Set when its journal is open, so that requests reach it, and at the latest with `done`."""
-        self.done = anyio.Event()
+        self.done = asyncio.Event()
         self.phase = Phase.PENDING
         self.epoch = 0
         self.execution: Execution | None = None
@@ -110,7 +112,7 @@ class LiveRun:
         self._ended = False
         self._concluding = False
         self._untouched = False
-        self._concluded = anyio.Event()
+        self._concluded = asyncio.Event()
         self._interpreter: Executor | None = None
         self._received: set[tuple[str, str]] = set()
 
@@ -337,7 +339,7 @@ class LiveRun:
         journal = execution.journal
         with anyio.CancelScope(shield=True):
             journal.add(kind, body=body, writes=self._leftovers())
-            journal.row(next(phase.value for phase, record in _TERMINAL.items() if record is kind), None)
+            journal.row(_PHASES[kind], None)
             journal.seal()
             await journal.flush()
 

@@ -9,13 +9,14 @@ Read next: `kastra.engine.executor`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from kastra.api.durations import parse_duration
 from kastra.api.types import Closure
 
 from .compiler import compile_workflow
-from .graph import Graph, Step, unsupported
+from .graph import Flow, Graph, Scope, Step, unsupported
 from .retry import NO_RETRY
 from .step import StepError
 from .tool_compensation import with_compensation
@@ -37,17 +38,22 @@ class Plan:
     Args:
         graph: of a Workflow; None for every other kind.
         leaves: by the path of each leaf step; `""` for the one of a Run without a graph.
-        root: the step of a Run without a graph.
+        alone: the scope of a Run without a graph, which holds one step.
         timeout: seconds that a Run may take in all; None for no limit.
         id: of what is executed, as `Kind/namespace/name`.
     """
 
     graph: Graph | None
     leaves: Mapping[str, Leaf]
-    root: Step
+    alone: Scope
     timeout: float | None
     state: Mapping[str, Any]
     id: str = ""
+
+    @property
+    def root(self) -> Step:
+        """The step of a Run without a graph."""
+        return self.alone.steps[0]
 
 
 def plan_of(closure: Closure) -> Plan:
@@ -67,15 +73,16 @@ def plan_of(closure: Closure) -> Plan:
             path, feature = refused[0]
             raise StepError("validation", f"{path}: {feature} isn't supported by this version", retryable=False)
         leaves = {step.path: _leaf(step, refs, closure) for step in graph.walk() if step.is_leaf}
-        return Plan(graph, leaves, _root("Workflow"), graph.timeout, graph.state, closure["root"])
+        return Plan(graph, leaves, _alone("Workflow"), graph.timeout, graph.state, closure["root"])
     limit = spec.get("timeout") if root["kind"] == "Network" else None
     leaf = Leaf(root["kind"].lower(), _target(closure, closure["root"]), _delivery({}, root["kind"].lower(), spec))
-    return Plan(None, {"": leaf}, _root(root["kind"]), parse_duration(limit) if isinstance(limit, str) else None, {})
+    return Plan(None, {"": leaf}, _alone(root["kind"]), parse_duration(limit) if isinstance(limit, str) else None, {})
 
 
-def _root(kind: str) -> Step:
+@cache
+def _alone(kind: str) -> Scope:
     # What is run by itself isn't retried by itself: its own spec says how it copes with failure.
-    return Step(id="", kind=kind.lower(), path="", index=0, retry=NO_RETRY)
+    return Scope((Step(id="", kind=kind.lower(), path="", index=0, retry=NO_RETRY),), Flow.SEQUENCE, 0, {}, {})
 
 
 def _target(closure: Closure, object_id: str) -> Mapping[str, Any]:

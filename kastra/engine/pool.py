@@ -458,12 +458,12 @@ class Pool:
     def _changed(self, run: LiveRun, at_once: bool) -> None:
         self.landings += 1
         if at_once and not run.phase.terminal:
-            self._publish(run.progress())
+            self._publish(run.tally)
         elif run.uid not in self._changes:
             self._changes[run.uid] = run
             self._changes_wake.set()
 
-    def _publish(self, progress: Progress) -> None:
+    def _publish(self, progress: Progress | Tally) -> None:
         self._published += 1
         event = {
             "uid": progress.uid,
@@ -483,7 +483,7 @@ class Pool:
             changes, self._changes = self._changes, {}
             for run in changes.values():
                 if not run.phase.terminal:
-                    self._publish(run.progress())
+                    self._publish(run.tally)
 
     async def _keep_leases(self) -> None:
         """Renew the process lease for as long as there are Runs to hold."""

@@ -9,7 +9,7 @@ Source: Job and Pod status in Kubernetes. Read next: `controllers/run.py`, which
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from .consumption import FIELDS
 from .records import TERMINAL, Record, RecordType, is_before
@@ -46,7 +46,10 @@ class Phase(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing more will happen."""
-        return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+        return self in _ENDED
+
+
+_ENDED = (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,7 @@ class Usage:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """A snapshot; times in milliseconds since the epoch, None where they haven't come.
 
     Args:
@@ -299,7 +301,7 @@ class Tally:
                 "succeeded": self._succeeded,
                 "failed": self._failed,
                 "skipped": self._skipped,
-                "running": sum(not self._is_waiting(key) for key in leaves),
+                "running": sum(not self._is_waiting(key) for key in leaves) if self._waits else len(leaves),
                 "waiting": len(self._waits),
             },
             current_steps=tuple(leaves[:_NAMED]),

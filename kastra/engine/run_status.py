@@ -4,8 +4,9 @@ Said for `controllers/run.py`, which decides when and writes it. The object stay
 first few of what is under way, and an output only up to 128 KiB.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 import orjson
@@ -43,11 +44,19 @@ class Writer(Protocol):
 
 
 class RunStatus:
-    """What one pass says of a Run."""
+    """What one pass says of a Run.
 
-    def __init__(self, run: Object, writer: Writer) -> None:
+    Args:
+        begin: makes what collects it, when there is something to say; a pass that only begins a Run mostly has nothing.
+    """
+
+    def __init__(self, run: Object, begin: Callable[[], Writer]) -> None:
         self._run = run
-        self._writer = writer
+        self._begin = begin
+
+    @cached_property
+    def _writer(self) -> Writer:
+        return self._begin()
 
     @property
     def suspended_on_request(self) -> bool:

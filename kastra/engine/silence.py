@@ -21,4 +21,7 @@ class Silence:
 
     def covers(self, key: str) -> bool:
         """Whether nothing ephemeral is told of this place."""
+        if not self._keys:
+            # Asked for every delta, and mostly there is none.
+            return False
         return any(key == silent or (key.startswith(silent) and key[len(silent)] in _AFTER) for silent in self._keys)

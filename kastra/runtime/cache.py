@@ -18,7 +18,7 @@ from kastra.api.object import Object
 from kastra.client.interface import Client
 from kastra.clock import Clock
 
-from .indexer import Lister
+from .indexer import Lister, key_and_version
 from .informer import Informer, State
 
 _CRD = "customresourcedefinitions.apiextensions.k8s.io"
@@ -116,13 +116,15 @@ class Cache:
 
     def observe_write(self, obj: Object) -> None:
         """An object was written by this process (or by whoever wants to be waited for)."""
-        informer = self.find(_kind_of(obj))
-        if informer is None or not informer.covers(obj.namespace):
+        informer = self.find(obj.qualified_kind)
+        if informer is None:
             return
-        revision = obj.resource_version
-        if revision.isdecimal():
-            self._written[informer] = max(self._written.get(informer, 0), int(revision))
-        informer.observe(obj)
+        key, version = key_and_version(obj)
+        if not informer.covers(key[0]):
+            return
+        if version[1] > self._written.get(informer, 0):
+            self._written[informer] = version[1]
+        informer.observe(obj, (key, version))
 
     def observe_delete(self, ref: ObjectRef) -> None:
         """An object was deleted by this process and is gone from the server."""
@@ -175,8 +177,3 @@ class Cache:
         # A kind that wasn't served may be now.
         for informer in self._informers.values():
             informer.poke()
-
-
-def _kind_of(obj: Object) -> str:
-    group = obj.api_version.rpartition("/")[0]
-    return f"{obj.kind}.{group}" if group else obj.kind

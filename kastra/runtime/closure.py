@@ -52,7 +52,8 @@ class Readings:
     def of(self, obj: Object, view: type[TypedView]) -> tuple[Mapping[str, Any], Sequence[Reference] | None]:
         """The plain spec of an object and its references; None if its kind has none. Raises pydantic's ValidationError."""
         # Of an object that has a generation, this rises with its spec; the status changes with every Run.
-        key = (obj.uid, obj.generation or obj.resource_version, view)
+        metadata = obj.metadata
+        key = (metadata.get("uid", ""), metadata.get("generation") or metadata.get("resourceVersion", ""), view)
         found = self._kept.get(key)
         if found is None or not all(key):
             parsed: Any = view.of(obj)
@@ -98,12 +99,13 @@ async def closure(root: Object, views: Views, resolver: Resolver, readings: Read
                 if target_view is not None:
                     target_id = refs[path] = _id(target)
                     waiting.append((target_id, target, target_view))
+        metadata = obj.metadata
         objects[own_id] = ClosureObject(
             kind=obj.kind,
-            namespace=obj.namespace,
-            name=obj.name,
-            uid=obj.uid,
-            generation=obj.generation,
+            namespace=metadata.get("namespace", ""),
+            name=metadata.get("name", ""),
+            uid=metadata.get("uid", ""),
+            generation=metadata.get("generation", 0),
             spec=spec,
             refs=refs,
         )

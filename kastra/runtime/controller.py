@@ -275,17 +275,23 @@ class Controller:
                         self._hire(workers)
                     # A reconcile that finds everything in its cache never waits; others want their turn too.
                     await self._services.turns.take()
-                    if not self._too_often(request):
+                    if self._triggers.get(request, "") not in _OWN_DOING or not self._too_often(request):
                         await self._attempt(current, scope)
                         if scope.cancel_called:
                             break
-                        await self._conclude(current)
+                        if current.error is None:
+                            self._succeeded(current)
+                        else:
+                            await self._failed(current, current.error)
                     current = None
                     self._queue.done(request)
             assert current is not None
             if scope.cancelled_caught:
                 current.error = TimeoutError(f"reconcile took longer than {self._deadlines.after:g} s")
-            await self._conclude(current)
+            if current.error is None:
+                self._succeeded(current)
+            else:
+                await self._failed(current, current.error)
             return True
         finally:
             if current is not None:
@@ -293,9 +299,6 @@ class Controller:
 
     def _too_often(self, request: Request) -> bool:
         """Whether the controller keeps itself busy with an object; then it is looked at later."""
-        trigger = self._triggers.get(request, "")
-        if trigger not in _OWN_DOING:
-            return False
         wait = self._haste.count(request)
         if not wait:
             return False
@@ -323,13 +326,20 @@ class Controller:
         finally:
             self._deadlines.end(request)
 
-    async def _conclude(self, current: _Pass) -> None:
-        """Queue what is to be looked at again, and tell what came of a pass."""
-        request, error = current.request, current.error
-        if error is None:
-            outcome, requeue_after = self._succeeded(request, current.result)
-        else:
-            outcome, requeue_after = await self._failed(request, error)
+    def _succeeded(self, current: _Pass) -> None:
+        request, requeue_after = current.request, current.result.requeue_after
+        self._queue.forget(request)
+        if requeue_after is not None:
+            self._queue.add_after(request, requeue_after)
+        self._tell(current, "success" if requeue_after is None else "requeue", requeue_after)
+
+    async def _failed(self, current: _Pass, error: Exception) -> None:
+        outcome, delay = await self._retry(current.request, error)
+        self._tell(current, outcome, delay, error)
+
+    def _tell(self, current: _Pass, outcome: str, requeue_after: float | None, error: Exception | None = None) -> None:
+        """Count what came of a pass, and tell whoever listens."""
+        request = current.request
         duration = self._clock.monotonic() - current.started
         self._reconciles.inc(self.name, outcome)
         self._durations.observe(duration, self.name)
@@ -347,14 +357,8 @@ class Controller:
             event["message"] = _describe(error)
         self._services.publish(event)
 
-    def _succeeded(self, request: Request, result: Result) -> tuple[str, float | None]:
-        self._queue.forget(request)
-        if result.requeue_after is None:
-            return "success", None
-        self._queue.add_after(request, result.requeue_after)
-        return "requeue", result.requeue_after
-
-    async def _failed(self, request: Request, error: Exception) -> tuple[str, float | None]:
+    async def _retry(self, request: Request, error: Exception) -> tuple[str, float | None]:
+        """Queue what failed, if trying again can help; the outcome and the delay in seconds."""
         if isinstance(error, Conflict):
             return "conflict", self._queue.add_rate_limited(request)
         if has_cause(error, NAMESPACE_TERMINATING):

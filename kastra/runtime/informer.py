@@ -16,7 +16,7 @@ Source: client-go's Reflector and SharedIndexInformer; kube-rs' watcher. Read ne
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
 import anyio
@@ -90,7 +90,8 @@ class Informer:
         self._max_delay = max_delay
         self._on_progress = on_progress
         self._cache = Indexer()
-        self._handlers: dict[Predicate, list[Handler]] = {}
+        # Replaced, never changed: one that comes or goes while the others are called changes nothing for these.
+        self._handlers: dict[Predicate, tuple[Handler, ...]] = {}
         self._synced = anyio.Event()
         self._resume_from = ""
         self._moved = False
@@ -121,27 +122,29 @@ class Informer:
         Args:
             predicate: which changes it is called for, objects that are there included.
         """
-        self._handlers.setdefault(predicate, []).append(handler)
+        self._handlers = {**self._handlers, predicate: (*self._handlers.get(predicate, ()), handler)}
         for obj in self._cache.list():
-            if predicate is always or self._matters(predicate, None, obj):
-                self._call(handler, None, obj)
+            self._tell({predicate: (handler,)}, None, obj)
 
     def remove_handler(self, handler: Handler) -> None:
         """Call `handler` no more."""
-        for predicate, handlers in tuple(self._handlers.items()):
+        for predicate, handlers in self._handlers.items():
             if handler in handlers:
-                handlers.remove(handler)
-                if not handlers:
-                    del self._handlers[predicate]
+                at = handlers.index(handler)
+                left = {**self._handlers, predicate: (*handlers[:at], *handlers[at + 1 :])}
+                self._handlers = {known: its for known, its in left.items() if its}
                 return
 
-    def observe(self, obj: Object) -> None:
+    def observe(self, obj: Object, identity: tuple[Key, Version] | None = None) -> None:
         """Take in the answer to a write of this process, which can be here before the watch tells of it.
 
         Only a newer state of an object that the cache has is taken, so that a late answer can't bring back what a later
         watch event removed.
+
+        Args:
+            identity: its `key_and_version`, of a caller who has asked already.
         """
-        key, (uid, revision) = key_and_version(obj)
+        key, (uid, revision) = identity or key_and_version(obj)
         known = self._cache.version(key)
         if known is not None and known[0] == uid and revision > known[1]:
             self._put(obj, key, (uid, revision), known)
@@ -244,7 +247,7 @@ class Informer:
         for key in self._cache.all_keys():
             self._remove(key, None)
         self._synced.set()
-        self._progressed()
+        self._advance(0)
 
     async def _wait(self, seconds: float) -> None:
         with anyio.CancelScope() as self._pause:
@@ -260,42 +263,35 @@ class Informer:
         old = self._cache.put(obj, (key, version))
         if known is not None and known[0] != version[0]:
             # Deleted and created again while nobody looked: for a controller these are two objects.
-            self._dispatch(old, None)
+            self._tell(self._handlers, old, None)
             old = None
-        self._dispatch(old, obj)
+        self._tell(self._handlers, old, obj)
 
     def _remove(self, key: Key, last: Object | None) -> None:
         old = self._cache.remove(key)
         if old is not None:
-            self._dispatch(last or old, None)
+            self._tell(self._handlers, last or old, None)
 
-    def _dispatch(self, old: Object | None, new: Object | None) -> None:
-        for predicate, handlers in tuple(self._handlers.items()):
-            if predicate is always or self._matters(predicate, old, new):
-                for handler in tuple(handlers):
-                    self._call(handler, old, new)
-
-    def _matters(self, predicate: Predicate, old: Object | None, new: Object | None) -> bool:
-        try:
-            return predicate(old, new)
-        except Exception:
-            logger.exception("predicate failed", extra=self._subject(old, new))
-            return False
-
-    def _call(self, handler: Handler, old: Object | None, new: Object | None) -> None:
-        try:
-            handler(old, new)
-        except Exception:
-            logger.exception("handler failed", extra=self._subject(old, new))
+    def _tell(self, handlers: Mapping[Predicate, Sequence[Handler]], old: Object | None, new: Object | None) -> None:
+        for predicate, concerned in handlers.items():
+            try:
+                if predicate is not always and not predicate(old, new):
+                    continue
+            except Exception:
+                logger.exception("predicate failed", extra=self._subject(old, new))
+                continue
+            for handler in concerned:
+                try:
+                    handler(old, new)
+                except Exception:
+                    logger.exception("handler failed", extra=self._subject(old, new))
 
     def _subject(self, old: Object | None, new: Object | None) -> dict[str, str]:
         subject = new or old
         return {"kind": self.kind, "object": str(subject.ref) if subject else ""}
 
     def _advance(self, revision: int) -> None:
-        self.position = max(self.position, revision)
-        self._progressed()
-
-    def _progressed(self) -> None:
+        if revision > self.position:
+            self.position = revision
         if self._on_progress is not None:
             self._on_progress()

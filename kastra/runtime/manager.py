@@ -90,7 +90,7 @@ class Manager:
         # Events aren't observed: no controller acts on them, and nobody should wait for their informer.
         self._recorder = Recorder(client, clock, "kastra", self._metrics, on_idle=self._progressed)
         self._resolver = Resolver(self._client, self._cache)
-        self._live_resolver = Resolver(self._client)
+        self._live_resolver = Resolver(client)
         self._readings = Readings()
         self._elector = LeaderElector(client, clock, election) if election is not None else None
         self._retries = TokenBucket(retry_rate, retry_burst, clock)

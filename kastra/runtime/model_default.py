@@ -58,12 +58,19 @@ def router_lacks_model(spec: Mapping[str, Any]) -> bool:
     return several and mode in ROUTED_BY_MODEL and lacks_model(router)
 
 
+def namespaces_asked(closure: Closure) -> set[str]:
+    """The namespaces whose default model matters to a closure; none if nothing in it lacks a model, as is usual."""
+    return {
+        obj["namespace"] for object_id, obj in closure["objects"].items() if _takes_default(object_id, obj, closure)
+    }
+
+
 def with_default_models(closure: Closure, namespaces: Mapping[str, Object | None], default_model: str) -> Closure:
     """The closure with a model for every Agent that has none, and for the Network at its root.
 
     Args:
         closure: stays as it is.
-        namespaces: the Namespace objects of the closure's objects, by name.
+        namespaces: the Namespace objects of those that are `namespaces_asked`, by name.
         default_model: the configured default, `provider/name`; empty for none.
 
     Returns:
@@ -71,11 +78,10 @@ def with_default_models(closure: Closure, namespaces: Mapping[str, Object | None
     """
     filled: dict[str, ClosureObject] = {}
     for object_id, obj in closure["objects"].items():
-        if obj["kind"] == "Agent" or (obj["kind"] == "Network" and object_id == closure["root"]):
+        if _takes_default(object_id, obj, closure):
             choice = _choice(namespaces.get(obj["namespace"]), default_model)
-            spec = _filled(obj["kind"], obj["spec"], choice) if choice is not None else obj["spec"]
-            if spec is not obj["spec"]:
-                filled[object_id] = {**obj, "spec": spec}
+            if choice is not None:
+                filled[object_id] = {**obj, "spec": _filled(obj["kind"], obj["spec"], choice)}
     if not filled:
         return closure
     made = Closure(root=closure["root"], objects={**closure["objects"], **filled})
@@ -87,21 +93,32 @@ def _choice(namespace: Object | None, configured: str) -> dict[str, Any] | None:
     return choice_of(default_model(namespace, configured))
 
 
+def _takes_default(object_id: str, obj: ClosureObject, closure: Closure) -> bool:
+    """Whether a model is missing in an Agent, or in the Network at the root of a closure."""
+    spec = obj["spec"]
+    if obj["kind"] == "Agent":
+        return lacks_model(spec)
+    if obj["kind"] != "Network" or object_id != closure["root"]:
+        return False
+    return router_lacks_model(spec) or any(_member_lacks_model(member) for member in spec.get("members") or ())
+
+
+def _member_lacks_model(member: Mapping[str, Any]) -> bool:
+    inline = member.get("spec")
+    return member.get("kind") == "Agent" and inline is not None and lacks_model(inline)
+
+
 def _filled(kind: str, spec: Mapping[str, Any], choice: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A plain spec with `choice` where a model is missing; the same one if none is."""
+    """A plain spec with `choice` wherever a model is missing."""
     if kind == "Agent":
-        return {**spec, "model": choice} if lacks_model(spec) else spec
-    members = [_member(member, choice) for member in spec.get("members") or ()]
+        return {**spec, "model": choice}
+    members = spec.get("members") or ()
     changed: dict[str, Any] = {}
-    if any(made is not member for made, member in zip(members, spec.get("members") or (), strict=True)):
-        changed["members"] = members
+    if any(_member_lacks_model(member) for member in members):
+        changed["members"] = [
+            {**member, "spec": {**member["spec"], "model": choice}} if _member_lacks_model(member) else member
+            for member in members
+        ]
     if router_lacks_model(spec):
         changed["router"] = {**(spec.get("router") or {}), "model": choice}
-    return {**spec, **changed} if changed else spec
-
-
-def _member(member: Mapping[str, Any], choice: Mapping[str, Any]) -> Mapping[str, Any]:
-    inline = member.get("spec")
-    if member.get("kind") != "Agent" or inline is None or not lacks_model(inline):
-        return member
-    return {**member, "spec": {**inline, "model": choice}}
+    return {**spec, **changed}

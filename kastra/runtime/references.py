@@ -159,8 +159,8 @@ class Resolver:
             message = f'{reference.path}: "{reference.name}" is no reference; write name, namespace/name or plural/name'
             return Missing(reference, "NotFound", message)
         found: list[Object] = []
-        if not reference.namespace and "/" not in reference.name:
-            found = await self._siblings(places[0][0], referrer)
+        if not reference.namespace and "/" not in reference.name and (system := system_of(referrer)):
+            found = await self._siblings(places[0][0], system)
         for tier in places:
             if not found:
                 found = [obj for place in tier if (obj := await self.find(place)) is not None]
@@ -170,8 +170,11 @@ class Resolver:
             where = " and ".join(f"{obj.kind} {obj.namespace}/{obj.name} ({obj.api_version})" for obj in found)
             message = f'{reference.path}: "{reference.name}" could mean {where}'
             return Missing(reference, "AmbiguousReference", message)
-        refused = await self._refusal(found[0], namespace)
-        return found[0] if refused is None else Missing(reference, "RefNotPermitted", f"{reference.path}: {refused}")
+        target = found[0]
+        if target.namespace in ("", namespace):
+            return target
+        refused = await self._refusal(target, namespace)
+        return target if refused is None else Missing(reference, "RefNotPermitted", f"{reference.path}: {refused}")
 
     async def resolve_all(self, references: Iterable[Reference], referrer: Object) -> Resolution:
         """All of them. Repeated references are looked up once."""
@@ -187,10 +190,7 @@ class Resolver:
                 resolved[reference.path] = seen[same] = outcome
         return Resolution(resolved, missing)
 
-    async def _siblings(self, place: Target, referrer: Object) -> list[Object]:
-        system = system_of(referrer)
-        if not system:
-            return []
+    async def _siblings(self, place: Target, system: str) -> list[Object]:
         informer = self._cache.find(place.resource) if self._cache is not None else None
         if informer is not None:
             children: Sequence[Object] = informer.lister.owned_by(system)
@@ -204,8 +204,6 @@ class Resolver:
         ]
 
     async def _refusal(self, target: Object, namespace: str) -> str | None:
-        if target.namespace in ("", namespace):
-            return None
         theirs = ours = None
         if says_itself(target):
             ours = await self.find(Target("namespaces", "", namespace))

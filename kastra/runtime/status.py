@@ -68,21 +68,26 @@ class Status:
 def _plain(value: Any) -> Any:
     if type(value) in _SCALARS:
         return value
-    if hasattr(value, "plain"):
-        return value.plain()
-    if isinstance(value, Mapping):
-        return {key: item if type(item) in _SCALARS else _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    # Plain lists and dicts come first: whatever else it may be costs more to find out.
+    if isinstance(value, list):
         return [_plain(item) for item in value]
-    return value
+    if not isinstance(value, dict):
+        if hasattr(value, "plain"):
+            return value.plain()
+        if isinstance(value, tuple):
+            return [_plain(item) for item in value]
+        if not isinstance(value, Mapping):
+            return value
+    return {key: item if type(item) in _SCALARS else _plain(item) for key, item in value.items()}
 
 
 class StatusWriter:
     """Collects what a pass says about one object."""
 
     def __init__(self, obj: Object, now: str) -> None:
-        self.fields = Status(obj.status)
-        self._obj = obj
+        self._stored = obj.status
+        self._generation = obj.generation
+        self.fields = Status(self._stored)
         self._now = now
         self._conditions: list[dict[str, Any]] | None = None
 
@@ -90,13 +95,13 @@ class StatusWriter:
         """Set a condition for this generation; None is Unknown."""
         conditions = self._conditions
         if conditions is None:
-            conditions = self._conditions = copy(list(self._obj.status.get("conditions") or ()))
-        set_condition(conditions, type_, status, reason, message, now=self._now, generation=self._obj.generation)
+            conditions = self._conditions = copy(list(self._stored.get("conditions") or ()))
+        set_condition(conditions, type_, status, reason, message, now=self._now, generation=self._generation)
 
     @property
     def conditions(self) -> Sequence[Mapping[str, Any]]:
         """All conditions, with those set in this pass."""
-        return self._obj.status.get("conditions") or () if self._conditions is None else self._conditions
+        return self._stored.get("conditions") or () if self._conditions is None else self._conditions
 
     def patch(self) -> dict[str, Any]:
         """A merge patch of the status with what differs from what is stored; empty when nothing does.
@@ -106,12 +111,12 @@ class StatusWriter:
         new: dict[str, Any] = dict(self.fields.changes)
         if self._conditions is not None:
             new["conditions"] = self._conditions
-        if self._obj.generation:
-            new["observedGeneration"] = self._obj.generation
+        if self._generation:
+            new["observedGeneration"] = self._generation
         ready = find_condition(self.conditions, "Ready")
         if ready is not None:
             new.setdefault("phase", _phase(ready))
-        return difference(self._obj.status, new)
+        return difference(self._stored, new)
 
 
 def _phase(ready: Mapping[str, Any]) -> str:
@@ -127,14 +132,17 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
     """
     patch: dict[str, Any] = {}
     for key, value in new.items():
-        before = old.get(key)
+        if key not in old:
+            if value is not None:
+                patch[key] = value
+            continue
+        before = old[key]
         if value is None:
-            if key in old:
-                patch[key] = None
+            patch[key] = None
         elif isinstance(value, Mapping) and isinstance(before, Mapping):
             inner = difference(before, {**dict.fromkeys(before), **value})
             if inner:
                 patch[key] = inner
-        elif key not in old or not equal(before, value):
+        elif not equal(before, value):
             patch[key] = value
     return patch

@@ -10,7 +10,7 @@ Read next: `controllers/agent.py`, a full example.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from kastra.api.meta import GROUP, VERSION, find_condition
@@ -69,12 +69,19 @@ class View(Fields):
     api_version: ClassVar[str] = VERSION
 
     metadata: Metadata = Field(default_factory=Metadata)
-    _conditions: Sequence[Mapping[str, Any]] = PrivateAttr(default=())
+    # On each view that has some; not a private attribute, which pydantic would set up anew on every view there is.
+    _conditions: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    _reads_status: ClassVar[bool] = False
 
     def __init_subclass__(cls, kind: str = "", group: str = GROUP, version: str = VERSION, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if kind:
             cls.api_kind, cls.api_group, cls.api_version = kind, group, version
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._reads_status = "status" in cls.model_fields
 
     @classmethod
     def of(cls, obj: Object | Mapping[str, Any]) -> Self:
@@ -85,11 +92,11 @@ class View(Fields):
         """
         data = obj.data if isinstance(obj, Object) else obj
         status = data.get("status")
-        if status is None and "status" in cls.model_fields:
+        if status is None and cls._reads_status:
             data = {**data, "status": {}}
         view = cls.model_validate(data)
-        if isinstance(status, Mapping) and status.get("conditions"):
-            view._conditions = status["conditions"]
+        if status and isinstance(status, Mapping) and status.get("conditions"):
+            vars(view)["_conditions"] = status["conditions"]
         return view
 
     def condition(self, type_: str) -> Condition | None:

@@ -97,6 +97,8 @@ def _bindings(value: Any) -> Any:
 
 
 def _texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return [value]
     parts = value if isinstance(value, list) else [value]
     texts: list[str] = []
     for part in parts:

@@ -7,7 +7,7 @@ types hold no behaviour beyond reading; whether a name leads somewhere is `kastr
 Read next: `controllers/agent.py`, which is built of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
@@ -62,14 +62,18 @@ def read(cls: type[FieldsType], data: Any, at: str) -> FieldsType:
 class Closed(Fields):
     """A node that the CRD leaves open: every key must be a field of this class."""
 
+    _known: ClassVar[Sequence[str]] = ()
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_fields(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
+            if "_known" not in vars(cls):
+                # Not when the class is made: what its fields are called is certain once something is read by it.
+                cls._known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in data:
-                if key not in known:
-                    raise shape_error(unknown_field(str(key), known, str(key)))
+                if key not in cls._known:
+                    raise shape_error(unknown_field(str(key), cls._known, str(key)))
         return data
 
 
@@ -81,7 +85,7 @@ class Renamed(Fields):
     @model_validator(mode="before")
     @classmethod
     def _rename(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or not any(other in data for other in cls.also):
+        if not isinstance(data, Mapping) or cls.also.keys().isdisjoint(data):
             return data
         renamed = dict(data)
         for other, name in cls.also.items():

@@ -67,6 +67,8 @@ def scoring_of(spec: Mapping[str, Any], namespace: str, agent: str, metrics: Met
     Raises:
         StepError: one can't be made of what is written (type `validation`).
     """
+    if not spec.get("scorers"):
+        return None
     found = list[Scorer]()
     for made in scorers_of(spec):
         if isinstance(made, Cause):

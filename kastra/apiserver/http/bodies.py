@@ -7,6 +7,7 @@ Source: apiserver/pkg/endpoints/handlers (create.go, patch.go). Read next: `kast
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from kastra.api.errors import BadRequest, Cause, UnsupportedMediaType, invalid
@@ -26,6 +27,8 @@ _JSON_TYPES = frozenset({"", "application/json", "*/*"})
 _YAML = "application/yaml"
 _VALIDATIONS: dict[str, FieldValidation] = {"": "Warn", "Strict": "Strict", "Warn": "Warn", "Ignore": "Ignore"}
 _LONGEST_MANAGER = 128
+# Clients write in the same few ways again and again.
+_options = lru_cache(maxsize=256)(WriteOptions)
 
 
 def unsupported(*accepted: str) -> UnsupportedMediaType:
@@ -70,7 +73,7 @@ def write_call(request: Request, options_kind: str, *, applying: bool = False) -
     if not manager and not applying:
         manager = request.header(b"user-agent").partition("/")[0][:_LONGEST_MANAGER]
         manager = manager if manager.isprintable() else ""
-    call = Call(request.user, WriteOptions(dry_run == "All", manager, validation))
+    call = Call(request.user, _options(dry_run == "All", manager, validation))
     request.warnings, request.annotations = call.warnings, call.annotations
     return call
 

@@ -49,7 +49,10 @@ class Inlets(NamedTuple):
 def is_inlet(parts: Sequence[str]) -> bool:
     """Whether a path is one of these."""
     if len(parts) == len(_EVENTS):
-        return all(wanted is None or part == wanted for part, wanted in zip(parts, _EVENTS, strict=True))
+        # The last part first, since all else is so of every resource of the group.
+        return parts[-1] == _EVENTS[-1] and all(
+            wanted is None or part == wanted for part, wanted in zip(parts, _EVENTS, strict=True)
+        )
     return is_webhook(parts)
 
 

@@ -26,6 +26,12 @@ ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 _FALSE = frozenset({"0", "false"})
 _LENGTH_DIGITS = 19
 _SHORT_QUERY = 512
+_SHORT_TYPE = 128
+
+
+ANSWER, SEND = "kastra.answer", "send"
+"""The ASGI extension by which a server takes a whole answer at once, and the name in it of what is called with the scope, the
+status, the head (its lines and the empty one, in bytes) and the body. Returns False where it must be sent in the usual way."""
 
 
 class Disconnected(Exception):
@@ -34,6 +40,8 @@ class Disconnected(Exception):
 
 _REPEATED = (b"impersonate-group", b"impersonate-extra-")
 """Headers that come several times; their values are kept on lines of their own."""
+_IMPERSONATING = b"impersonate-"
+"""In the names of all these, and of hardly any request's headers."""
 
 
 @dataclass(slots=True)
@@ -77,7 +85,7 @@ class Request:
         except ValueError as error:
             raise BadRequest(f"the URL can't be read: {error}") from None
         headers = dict(scope["headers"])
-        for name in headers:
+        for name in headers if _IMPERSONATING in b"\n".join(headers) else ():
             if name.startswith(_REPEATED):
                 headers[name] = b"\n".join(value for key, value in scope["headers"] if key == name)
         extension = (scope.get("extensions") or {}).get(EXTENSION)
@@ -91,7 +99,8 @@ class Request:
     @property
     def media_type(self) -> str:
         """The content type of the body without its parameters, in lower case; empty when none is given."""
-        return self.header(b"content-type").partition(";")[0].strip().lower()
+        sent = self.headers.get(b"content-type", b"")
+        return _known_type(sent) if len(sent) <= _SHORT_TYPE else _media_type(sent)
 
     def flag(self, name: str) -> bool:
         """A query parameter as a boolean: there, and neither `0` nor `false`."""
@@ -172,6 +181,13 @@ def _parsed(query: str) -> Mapping[str, str]:
 
 # Clients ask with the same few again and again.
 _known = lru_cache(maxsize=256)(_parsed)
+
+
+def _media_type(sent: bytes) -> str:
+    return sent.decode("latin-1").partition(";")[0].strip().lower()
+
+
+_known_type = lru_cache(maxsize=64)(_media_type)
 
 
 def text(status: int, body: str, **more: Any) -> Response:

@@ -7,13 +7,12 @@ Source: apiserver/pkg/endpoints/request/requestinfo.go. Read next: `kastra.apise
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kastra.api.scheme import Resource, Scheme
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """What a path below `/api` or `/apis` means; empty `name` for a collection."""
 
     resource: Resource

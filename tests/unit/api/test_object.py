@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from kastra.api.meta import ObjectRef
 from kastra.api.object import Object, encode_stored
 
 
@@ -33,6 +36,37 @@ def test_what_is_remembered_when_it_is_encoded_is_seen_with_the_revision_it_gets
     found = Object(stored, 9)
     assert (found.name, found.spec, found.resource_version) == ("t", {"v": 1}, "9")
     assert found.data == found.to_dict()
+
+
+def test_the_stored_form_begins_with_metadata_and_leaves_what_was_given_as_it_was() -> None:
+    given = tool(v=1) | {"status": {"phase": "Running"}}
+    given["metadata"]["resourceVersion"] = "3"
+    before = given | {"metadata": dict(given["metadata"])}
+    obj = Object(encode_stored(given, remember=True), 9)
+    assert obj.raw.startswith(b'{"metadata":{"resourceVersion":"9","name":"t","uid":"u"},"apiVersion":')
+    assert (list(obj.to_dict()), obj.data) == (["metadata", "apiVersion", "kind", "spec", "status"], obj.to_dict())
+    assert given == before
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "qualified"),
+    [("mastra.ai/v1", "Run", "Run.mastra.ai"), ("v1", "Secret", "Secret"), ("", "Secret", "Secret")],
+)
+def test_an_address_names_the_kind_with_its_group(api_version: str, kind: str, qualified: str) -> None:
+    obj = Object.of({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a", "namespace": "n"}})
+    assert (obj.qualified_kind, obj.ref) == (qualified, ObjectRef(qualified, "a", "n"))
+
+
+def test_a_condition_is_true_only_if_it_is_there_and_says_so() -> None:
+    conditions = [{"type": "Ready", "status": "True"}, {"type": "Complete", "status": "False"}, {"type": "Odd"}]
+    obj = Object.of(tool() | {"status": {"conditions": conditions}})
+    assert [obj.is_condition_true(type_) for type_ in ("Ready", "Complete", "Odd", "None")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert not Object.of(tool()).is_condition_true("Ready")
 
 
 def test_a_copy_to_change_leaves_what_is_shared_alone() -> None:

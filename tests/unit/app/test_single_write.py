@@ -68,6 +68,15 @@ async def test_a_large_body_is_not_copied() -> None:
     assert await after(write(b"head,"), write(body)) == [b"head,", body]
 
 
+@pytest.mark.parametrize(("size", "writes"), [(4, 1), (100_000, 2)], ids=["copied", "not copied"])
+async def test_a_whole_answer_follows_what_was_kept(size: int, writes: int) -> None:
+    def whole(answer: SingleWrite) -> None:
+        answer.write_whole(b"head,", b"x" * size)
+
+    sent = await after(write(b"100 Continue,"), whole)
+    assert (sent[0], b"".join(sent[1:]), len(sent) - 1) == (b"100 Continue,", b"head," + b"x" * size, writes)
+
+
 @pytest.mark.parametrize("parts", [(b"head,",), (b"head,", b"body")])
 async def test_closing_loses_nothing(parts: tuple[bytes, ...]) -> None:
     wire = Wire()

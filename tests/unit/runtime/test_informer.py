@@ -68,6 +68,26 @@ async def test_a_handler_added_later_is_told_of_what_is_there() -> None:
         assert seen == [(None, "a=1")]
 
 
+async def test_a_handler_that_comes_or_goes_while_others_are_told_disturbs_none_of_them() -> None:
+    client, first, last, late = MemoryClient(), Seen(), Seen(), Seen()
+    informer = Informer(client, "tools", VirtualClock())
+    comes, stays = recorder(late), recorder(last)
+
+    def goes(old: Object | None, new: Object | None) -> None:
+        first.append((spec_of(old), spec_of(new)))
+        informer.remove_handler(goes)
+        informer.add_handler(comes)
+
+    informer.add_handler(goes)
+    informer.add_handler(stays)
+    async with running(informer):
+        await tool(client, "a")
+        await change(client, "a", 2)
+        await anyio.wait_all_tasks_blocked()
+    assert first == [(None, "a=1")]
+    assert last == late == [(None, "a=1"), ("a=1", "a=2")]
+
+
 async def test_all_pages_of_a_list_are_read() -> None:
     client = MemoryClient()
     for number in range(7):

@@ -7,7 +7,7 @@ import pytest
 from kastra.api.object import Object
 from kastra.api.types import Closure, ClosureObject
 from kastra.runtime.closure import closure_hash
-from kastra.runtime.model_default import choice_of, default_model, with_default_models
+from kastra.runtime.model_default import choice_of, default_model, namespaces_asked, with_default_models
 
 OWN = {"provider": "scripted", "name": "scripted", "parameters": {"rules": []}}
 DEFAULT = {"provider": "openai", "name": "gpt-4o", "parameters": {}}
@@ -63,6 +63,29 @@ def test_the_namespace_of_each_agent_decides_before_the_configured_default() -> 
 def test_without_a_usable_default_nothing_changes(default: str) -> None:
     before = closure(obj("Agent", "a"))
     assert with_default_models(before, {"default": None}, default) is before
+
+
+INLINE = {"name": "i", "kind": "Agent", "spec": {}}
+GIVEN = {"name": "i", "kind": "Agent", "spec": {"model": OWN}}
+
+
+@pytest.mark.parametrize(
+    ("objects", "asked"),
+    [
+        ([obj("Agent", "a", "one", model=OWN), obj("Agent", "b", "two"), obj("Tool", "t", "three")], {"two"}),
+        ([obj("Agent", "a", "one", modelRef={"name": "m"}), obj("Model", "m", "two")], set()),
+        ([obj("Network", "n", "one", members=[INLINE], router={"mode": "sequential"})], {"one"}),
+        ([obj("Network", "n", "one", members=[GIVEN, GIVEN])], {"one"}),
+        ([obj("Network", "n", "one", members=[GIVEN, GIVEN], router={"model": OWN})], set()),
+        ([obj("Agent", "a", model=OWN), obj("Network", "n", "one", members=[INLINE])], set()),
+    ],
+    ids=["an-agent", "none", "an-inline-member", "a-router", "a-given-router", "not-the-root"],
+)
+def test_only_namespaces_of_what_lacks_a_model_are_asked(objects: list[ClosureObject], asked: set[str]) -> None:
+    before = closure(*objects)
+    assert namespaces_asked(before) == asked
+    changed = with_default_models(before, dict.fromkeys(asked), "openai/gpt-4o") is not before
+    assert changed is bool(asked)
 
 
 def test_a_closure_in_which_nothing_is_missing_stays_the_same() -> None:

@@ -226,7 +226,7 @@ def test_texts_of_sqlite_are_classified(text: str, error: type[SqlError]) -> Non
     assert isinstance(classify(text), StorageFault) == issubclass(error, StorageFault)
 
 
-@pytest.mark.parametrize("count", [1, 15, 16, 17, 64, 100])
+@pytest.mark.parametrize("count", [1, 3, 4, 15, 16, 17, 29, 64, 100])
 def test_many_rows_go_in_however_many_there_are(connection: Connection, count: int) -> None:
     sql = "INSERT INTO t(k, n, b) VALUES (?, ?, ?)"
     rows = [(f"k{number:03}", number, bytes([number])) for number in range(count)]
@@ -236,13 +236,27 @@ def test_many_rows_go_in_however_many_there_are(connection: Connection, count: i
         connection.executemany(sql, rows)
 
 
+@pytest.mark.parametrize("count", [3, 4, 29])
+def test_rows_that_are_there_already_do_nothing_and_are_not_counted(connection: Connection, count: int) -> None:
+    sql = "INSERT INTO t(k, n) VALUES (?, 1) ON CONFLICT(k) DO NOTHING"
+    rows = [(f"k{number:03}",) for number in range(count)]
+    assert connection.executemany(sql, rows[::2]) == len(rows[::2])
+    assert connection.executemany(sql, [*rows, rows[1]]) == len(rows[1::2])
+    assert connection.executemany(sql, rows) == 0
+    assert connection.query("SELECT k, n FROM t ORDER BY k") == [(key, 1) for (key,) in rows]
+
+
 def test_only_plain_inserts_are_widened() -> None:
-    assert widened("INSERT INTO t(a, b) VALUES (?, ?)") == "INSERT INTO t(a, b) VALUES " + ", ".join(["(?, ?)"] * 16)
+    plain, settled = "INSERT INTO t(a, b) VALUES (?, 'x')", " ON CONFLICT(a) DO NOTHING"
+    for tail in ("", settled):
+        assert widened(plain + tail) == tuple(
+            (width, plain + ", (?, 'x')" * (width - 1) + tail) for width in (16, 8, 4)
+        )
     for sql in (
-        "INSERT INTO t(a) VALUES (?) ON CONFLICT DO NOTHING",
+        "INSERT INTO t(a) VALUES (?) ON CONFLICT(a) DO UPDATE SET a = excluded.a",
         "INSERT INTO t(a) VALUES (?1)",
-        "INSERT INTO t(a, b) VALUES (?, 1)",
+        "INSERT INTO t(a) VALUES (lower(?))",
         "INSERT INTO t(a) SELECT ?",
         "UPDATE t SET a = ?",
     ):
-        assert widened(sql) is None
+        assert widened(sql) == ()
