@@ -8,6 +8,7 @@ the objects and the one Run; every process goes on until that Run and what it st
 
 import importlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +71,25 @@ async def execute(job: Job) -> None:
         (folder / f"docs/{number}.md").write_text(f"document {number}")
     settings = Settings(project=folder, data=database.parent / "data", controllers=())
     async with compose(settings, path=database) as parts:
-        for manifest in manifests():
-            try:
-                await parts.client.create(manifest)
-            except AlreadyExists:
-                continue
+        *needed, order = manifests()
+        for manifest in needed:
+            await _create(parts, manifest)
+        # What is read and what the agent does would be mixed as it happens, and so would the points where the process is killed.
+        base = ObjectRef("KnowledgeBase", "kb", "default")
+        await wait_until(parts.client, base, lambda kb: kb.is_condition_true("Ready"))
+        await _create(parts, order)
         run = await wait_until(parts.client, ObjectRef("Run", "go", "default"), has_ended)
         await wait_until(
-            parts.client,
-            ObjectRef("KnowledgeBase", "kb", "default"),
-            lambda kb: kb.is_condition_true("Ready") and kb.status.get("entries") is not None,
+            parts.client, base, lambda kb: kb.is_condition_true("Ready") and kb.status.get("entries") is not None
         )
         started = await _started(parts)
     outcome = {"phase": run.status.get("phase"), "output": run.status.get("output"), "started": started}
     Path(job.outputs).write_text(json.dumps({**outcome, "error": run.status.get("error")}))
+
+
+async def _create(parts: Composition, manifest: dict[str, Any]) -> None:
+    with suppress(AlreadyExists):
+        await parts.client.create(manifest)
 
 
 async def _started(parts: Composition) -> list[Any]:
