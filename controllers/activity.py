@@ -58,6 +58,8 @@ class Activity:
         self._latest: dict[Request, tuple[str, str, str]] = {}
         self._written: dict[Request, float] = {}
         self._due: dict[Request, float] = {}
+        self.missing: set[Request] = set()
+        """Targets of unfinished Runs that aren't there, or weren't when they were looked for last."""
         self._looks = TokenBucket(RATE, BURST, manager.clock)
         self._controller = manager.controller(
             f"{kind}.{GROUP}", self, name=f"activity/{kind.lower()}", predicate=deleted
@@ -86,12 +88,17 @@ class Activity:
         if target is None:
             for known in (self._latest, self._written, self._due):
                 known.pop(request, None)
+            if self._runs.by_index(_INDEX, _key(_UNFINISHED, self._kind, request)):
+                self.missing.add(request)
+            else:
+                self.missing.discard(request)
             return Result()
         now = self._clock.monotonic()
         due = self._due.get(request, now)
         if due > now:
             return Result(requeue_after=due - now)
         self._due.pop(request, None)
+        self.missing.discard(request)
         patch = self._status(target, request, self._runs.by_index(_INDEX, _key(_UNFINISHED, self._kind, request)))
         if patch:
             self._written[request] = now
@@ -172,9 +179,12 @@ def setup(manager: Manager) -> None:
     def changed(old: Object | None, new: Object | None) -> None:
         run = new or old
         target = _target(run) if run is not None else None
-        # Of its Runs, a Workflow shows phases too.
-        if run is not None and target is not None and (target[0] == "Workflow" or came_went_or_ended(old, new)):
-            activities[target[0]].heard(run, target[1])
+        if run is None or target is None:
+            return
+        kind, request = target
+        # Of its Runs, a Workflow shows phases too. And one that has waited for its target begins when that is there.
+        if kind == "Workflow" or request in activities[kind].missing or came_went_or_ended(old, new):
+            activities[kind].heard(run, request)
 
     # One for all kinds, since a Run concerns the objects of one kind only.
     runs.add_handler(changed, any_of(_phase_changed, came_went_or_ended))

@@ -150,8 +150,9 @@ class LiveRun:
             self.desk.mailroom.release(self.uid)
             self.opened.set()
             self.done.set()
-            # They refer back to this. Thousands of Runs an hour would be work for the garbage collector, which stops everything.
-            self.execution = self._interpreter = None
+            if not self._concluding or self._concluded.is_set():
+                self._let_go()
+            # Else its effects were abandoned, and ended while that is being concluded.
 
     async def _run(self) -> Outcome | None:
         """Execute its steps; None where there is nothing to conclude."""
@@ -204,6 +205,12 @@ class LiveRun:
             await self._end(_TERMINAL[outcome.phase], outcome.body)
         finally:
             self._concluded.set()
+            if self.done.is_set():
+                self._let_go()
+
+    def _let_go(self) -> None:
+        # They refer back to this. Thousands of Runs an hour would be work for the garbage collector, which stops everything.
+        self.execution = self._interpreter = None
 
     async def _open(self) -> Executor | None:
         """Open the journal under a lease; None if there is nothing left to do."""

@@ -38,7 +38,7 @@ IDLE = 0.05
 """Seconds without work after which the log is moved into the file."""
 
 PROBE_INTERVAL = 1.0
-_SWITCH_INTERVAL = 0.0005
+_SWITCH_INTERVAL = 0.001
 _VACUUM_PAGES = 200
 _PROBE = "INSERT INTO meta(k, t) VALUES ('probe', ?) ON CONFLICT(k) DO UPDATE SET t = excluded.t"
 _EPOCH = "SELECT i FROM meta WHERE k = 'writer_epoch'"

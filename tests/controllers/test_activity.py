@@ -104,6 +104,18 @@ async def test_an_agent_counts_the_runs_under_way(k: kastra.Kastra) -> None:
     assert agent.is_condition_true("Ready")
 
 
+async def test_an_agent_that_came_after_its_run_counts_it_while_it_goes_on(k: kastra.Kastra, tmp_path: Path) -> None:
+    run = {"target": {"kind": "Agent", "name": "tardy"}, "input": "hello"}
+    metadata = {"name": "early", "namespace": "default"}
+    await k.client.create({"apiVersion": "mastra.ai/v1", "kind": "Run", "metadata": metadata, "spec": run})
+    assert await k.settle(10)
+    (tmp_path / "tardy.yaml").write_text(
+        MANIFESTS.partition("---")[0].replace("echo", "tardy").replace("{rules:", "{delay: 1h, rules:")
+    )
+    assert (await k.apply(tmp_path / "tardy.yaml")).ok
+    await seen(k, "agents", "tardy", activeRuns=1)
+
+
 async def test_a_workflow_keeps_the_newest_finished_runs_up_to_its_limits(k: kastra.Kastra) -> None:
     for number, fail in enumerate((False, True, False, True, False)):
         run = await create_run(k.client, "workflow/quick", {"fail": fail}, name=f"run-{number}")

@@ -9,6 +9,7 @@ import pytest
 from kastra.engine.compiler import check_workflow
 from kastra.engine.progress import Phase
 from kastra.engine.step import Effect, StepError
+from kastra.testing.clock import VirtualClock
 from tests.unit.engine.harness import Engine, engine, tool
 
 NEVER = {"limit": 0}
@@ -108,6 +109,35 @@ async def test_a_second_cancellation_does_not_stop_finally() -> None:
         progress = await e.ended(uid)
     assert progress.phase is Phase.CANCELLED
     assert e.tools.calls[-1] == ("finally/more", "cleaned")
+
+
+async def test_an_abandoned_effect_that_ends_during_finally_does_not_keep_the_run_from_ending() -> None:
+    effect_ends, cleaned = anyio.Event(), anyio.Event()
+
+    async def shielded(value: Any, effect: Effect) -> Any:
+        with anyio.CancelScope(shield=True):
+            await effect_ends.wait()
+        return "too late"
+
+    async def clean(value: Any, effect: Effect) -> Any:
+        await cleaned.wait()
+
+    async with engine({"a": shielded, "clean": clean}, grace=5.0) as e:
+        uid = e.submit({"steps": [tool("a")], "finally": [tool("clean")]})
+        await e.settle()
+        await e.pool.cancel(uid)
+        while "finally/clean" not in keys(e):
+            assert isinstance(e.clock, VirtualClock)
+            await e.pass_time(e.clock)
+        effect_ends.set()
+        await e.settle()
+        cleaned.set()
+        await e.settle()
+        progress = await e.pool.progress(uid)
+        journal = await e.journal(uid)
+    assert progress is not None
+    assert progress.phase is Phase.CANCELLED
+    assert journal[-1] == ("RunCancelled", None)
 
 
 async def test_a_run_whose_effect_does_not_stop_is_cleaned_up_after_its_grace() -> None:
