@@ -116,9 +116,9 @@ class RBACAuthorizer:
         revision = self._storage.revision
         if revision == self._seen_at:
             return
-        self._seen_at = revision
         present = [self._storage.list(kind).entries for kind in _KINDS]
         if self._seen and all(map(is_, present, self._seen)):
+            self._seen_at = revision
             return
         roles = {entry.key: entry for entries in present[:2] for entry in entries}
         compiled: dict[Key, Sequence[Rule]] = {}
@@ -134,7 +134,8 @@ class RBACAuthorizer:
             grant = Grant(entry.key.namespace, compiled[key], _source(entry, key))
             for subject in binding.get("subjects") or ():
                 grants.setdefault(_subject(subject), []).append(grant)
-        self._grants, self._seen = grants, present
+        # Only now: were one of them unreadable, what they grant would be asked again, and not taken from before the change.
+        self._grants, self._seen, self._seen_at = grants, present, revision
         self._answers.clear()
         self._nameless.clear()
         _log.debug("access rules compiled", extra={"bindings": len(present[2]) + len(present[3])})

@@ -246,8 +246,8 @@ class Registry:
             del call.warnings[warned:]
             entry = self._entry(served, key)
             await served.prepare(entry)
-            # Strategies of built-in kinds may change parts of the new object that it shares with the old one.
-            old = served.parsed(entry) if resource.builtin else served.shared(entry)
+            # Its own, not what readers in this process share: what one of them changed by mistake would be stored, unexamined.
+            old = served.parsed(entry)
             new = change(old) if subresource != "scale" else _scaled(served, old, change)
             metadata.expected_revision(_metadata_of(new), entry.revision, resource, name, required=not unconditional)
             return await self.writer.change(served, entry, old, new, call, subresource=subresource)
@@ -347,6 +347,7 @@ def _metadata_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _patcher(resource: Resource, patch: Any, patch_type: PatchType) -> Callable[[dict[str, Any]], dict[str, Any]]:
     if patch_type == PatchType.MERGE:
+        # Strategies of built-in kinds may change parts of the new object that it would share with the old one.
         return lambda old: apply_merge_patch(copy(old) if resource.builtin else old, patch)
     if patch_type == PatchType.JSON:
         return lambda old: apply_json_patch(old, patch)

@@ -9,7 +9,7 @@ Read next: `kastra.apiserver.registry`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
@@ -160,10 +160,6 @@ class Served:
         data: dict[str, Any] = orjson.loads(self.body(entry))
         data["metadata"]["resourceVersion"] = str(entry.revision)
         return data
-
-    def shared(self, entry: Entry) -> dict[str, Any]:
-        """An entry as a plain object with its resourceVersion, which others see too: nothing in it may be changed."""
-        return cast("dict[str, Any]", self.object(entry).data)
 
     async def encode(self, obj: Mapping[str, Any]) -> bytes:
         """A plain object of this version in the form and version it is stored in. Raises InternalError.

@@ -63,11 +63,13 @@ NO_LIMITS = RateLimits()
 class Spent:
     """One call's entry in the books of its limiter, to be corrected once it is known what was really used."""
 
-    __slots__ = ("began", "tokens")
+    __slots__ = ("began", "counted", "tokens")
 
     def __init__(self, began: float, tokens: int) -> None:
         self.began = began
         self.tokens = tokens
+        self.counted = False
+        """Whether it is in the window. What began while there was no limit is not."""
 
 
 class Limiter:
@@ -147,7 +149,7 @@ class Limiter:
     def leave(self, spent: Spent, tokens: int | None = None) -> None:
         """A call is over; `tokens` is what it used, if that is known."""
         self._active -= 1
-        if tokens is not None and self.limits.tokens_per_minute is not None:
+        if tokens is not None and spent.counted and self.limits.tokens_per_minute is not None:
             if spent.began > self._clock.monotonic() - _WINDOW:
                 self._tokens += tokens - spent.tokens
             spent.tokens = tokens
@@ -228,6 +230,7 @@ class Limiter:
         spent = Spent(now, tokens)
         limits = self.limits
         if limits.requests_per_minute is not None or limits.tokens_per_minute is not None:
+            spent.counted = True
             self._window.append(spent)
             self._tokens += tokens
         return spent

@@ -11,6 +11,7 @@ from kastra.apiserver.bootstrap import start
 from kastra.apiserver.call import User
 from kastra.apiserver.loopback import LoopbackClient
 from kastra.apiserver.rbac_authorizer import RBACAuthorizer
+from kastra.store.interface import Draft, Key
 from kastra.store.objects import open_store
 from kastra.testing.clock import VirtualClock
 
@@ -61,3 +62,17 @@ async def test_a_right_to_all_names_ends_with_its_role(parts: tuple[LoopbackClie
     await client.delete(ObjectRef(f"clusterrolebindings.{RBAC}", "all"))
     asked = [authorizer.authorize(ADA, access(name)).allowed for name in ("theirs", "mine", "another")]
     assert asked == [False, True, False]
+
+
+async def test_while_a_binding_cannot_be_read_nothing_is_granted_as_before_it(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with await open_store(tmp_path / "kastra.db", clock=clock) as store:
+        client, authorizer = LoopbackClient((await start(store, clock)).registry), RBACAuthorizer(store)
+        await grant(client, "all")
+        assert authorizer.authorize(ADA, access("mine")).allowed
+        await client.delete(ObjectRef(f"clusterrolebindings.{RBAC}", "all"))
+        body = b'{"metadata":{"name":"broken"},"roleRef":{"kind":"ClusterRole","name":"all"},"subjects":[1]}'
+        await store.create(Key(f"clusterrolebindings.{RBAC}", "", "broken"), Draft(body, "uid-of-broken"))
+        for _ in range(2):
+            with pytest.raises(AttributeError):
+                authorizer.authorize(ADA, access("mine"))

@@ -76,3 +76,15 @@ async def test_a_patch_is_taken_as_it_would_arrive_over_http(client) -> None:
         await client.patch(at("a"), {"spec": {"color": object()}})
     with pytest.raises(BadRequest, match="the patch can't be written as JSON"):
         await client.patch(at("a"), [{"op": "add", "path": "/spec/color", "value": {1, 2}}], PatchType.JSON)
+
+
+async def test_what_a_reader_changes_by_mistake_is_not_stored(client) -> None:
+    await client.create(widget("a", size=2))
+    careless = await client.get(at("a"))
+    careless.spec["size"] = "not a number"
+    status = await client.patch(at("a"), {"status": {"phase": "x"}}, subresource="status")
+    assert told(status)["spec"]["size"] == 2
+    careless = await client.get(at("a"))
+    careless.spec["size"] = 3
+    updated = await client.update(careless.data)
+    assert (told(updated)["spec"]["size"], updated.generation) == (3, status.generation + 1)

@@ -214,6 +214,19 @@ async def test_limits_that_change_hold_from_then_on_for_everybody() -> None:
         await second.enter(0)
 
 
+async def test_a_call_that_began_without_a_limit_takes_nothing_from_one_that_came_meanwhile() -> None:
+    clock = VirtualClock()
+    limiter = Limiter("m", RateLimits(), clock)
+    early = await limiter.enter(0)
+    limiter.adopt(RateLimits(tokens_per_minute=1000))
+    limiter.leave(early, 900)
+    began = clock.monotonic()
+    with anyio.fail_after(5):
+        for _ in range(2):
+            limiter.leave(await limiter.enter(100), 100)
+    assert clock.monotonic() == began
+
+
 def test_the_estimate_counts_what_is_sent_and_what_may_come_back() -> None:
     request = ModelRequest([{"role": "user", "content": "x" * 400}], parameters={"maxTokens": 50})
     assert estimate(request) == 150
