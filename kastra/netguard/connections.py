@@ -308,7 +308,8 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether another call can be made over it."""
-        return self._keep and self._writable and self._lost is None and self._fault is None
+        sound = self._lost is None and self._fault is None
+        return self._keep and self._writable and not self._paused and sound
 
     def fall_asleep(self, forget: Callable[[], None]) -> None:
         """Be kept; `forget` is called if it goes before it is woken up."""
