@@ -29,11 +29,8 @@ EVERY = 1.0
 RATE, BURST = 100.0, 300
 """How many objects of a kind are looked at per second because of Runs, and how many at once after a pause."""
 
-CROWD = 64
-"""Runs that wait to be looked at, from which on objects are looked at later."""
-
 LATE = 10.0
-"""Seconds by which they are."""
+"""Seconds by which objects are looked at later while very many Runs wait to be looked at."""
 
 MOST_NAMED = 100
 """Unfinished Runs that a Workflow's status names."""
@@ -74,7 +71,7 @@ class Activity:
         if request in self._due:
             return
         now = self._clock.monotonic()
-        late = LATE if self._manager.waiting("run") >= CROWD else 0.0
+        late = LATE if self._manager.crowded("run") else 0.0
         wait = max(self._looks.reserve() + late, self._written.get(request, now - EVERY) + EVERY - now)
         self._due[request] = now + max(0.0, wait)
         if wait <= 0:

@@ -49,11 +49,9 @@ CONVERSING = ("Agent", "Network")
 WAITING = "waiting"
 """Index of the Runs that can't begin yet."""
 
-CROWD = 64
-"""Runs that wait to be looked at, from which on what they do in passing is shown later, or never."""
-
+NAME = "run"
 LATER = 2.0
-"""Seconds until it is shown all the same."""
+"""Seconds until what Runs do in passing is shown, while very many wait to be looked at."""
 
 _OPTIONS = WriteOptions(field_manager="kastra-run")
 
@@ -177,14 +175,12 @@ class RunReconciler:
         self._uids: dict[Request, str] = {}
         self._resolved: dict[str, tuple[str, str, Sequence[str]]] = {}
         self._put_off: dict[str, float] = {}
-        self.crowded: Callable[[], bool] = bool
-        """Whether so many Runs wait to be looked at that what they do in passing isn't worth a write."""
 
     def submitted(self, event: Mapping[str, Any]) -> list[Request]:
         """The request that an event of the pool leads to."""
         request = Request(event["namespace"], event["name"])
         self._uids[request] = event["uid"]
-        if event["phase"] == "Running" and event["uid"] in self._put_off and self.crowded():
+        if event["phase"] == "Running" and event["uid"] in self._put_off and self._manager.crowded(NAME):
             # It is looked at when it has ended, or soon anyway.
             return []
         return [request]
@@ -364,7 +360,7 @@ class RunReconciler:
     def _may_be_late(self, run: Object) -> bool:
         """Whether what a Run does in passing can be shown later: it most likely ends before anybody reads it."""
         due = self._put_off.get(run.uid)
-        return self.crowded() and (due is None or self._manager.clock.monotonic() < due)
+        return self._manager.crowded(NAME) and (due is None or self._manager.clock.monotonic() < due)
 
     def _later(self, run: Object) -> Result:
         now = self._manager.clock.monotonic()
@@ -460,8 +456,7 @@ def setup(manager: Manager) -> None:
     except LookupError:
         pool = retention = None
     reconciler = RunReconciler(manager, pool, retention)
-    controller = manager.controller(KIND, reconciler, concurrency=8)
-    reconciler.crowded = lambda: len(controller.queue) >= CROWD
+    controller = manager.controller(KIND, reconciler, name=NAME, concurrency=8)
     controller.source(TOPIC, reconciler.submitted)
     manager.cache.informer(KIND).indexer.add_index(WAITING, _waits)
     controller.watches(KIND, _repeating_runs(manager), came_went_or_ended)

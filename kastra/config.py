@@ -146,6 +146,13 @@ def _known(name: str, where: str) -> str:
     return name
 
 
+def _whole(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a whole number") from None
+
+
 def _convert(name: str, value: Any, where: str, base: Path) -> Any:
     default = getattr(Settings(project=base), name)
     try:
@@ -154,7 +161,7 @@ def _convert(name: str, value: Any, where: str, base: Path) -> Any:
         if isinstance(default, tuple):
             return tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(map(str, value))
         if isinstance(default, int):
-            number, least = int(value), 0 if name in _MAY_BE_NONE else 1
+            number, least = _whole(value), 0 if name in _MAY_BE_NONE else 1
             if number < least:
                 raise ValueError(f"must be at least {least}")
             return number

@@ -427,9 +427,7 @@ class Pool:
     # --- telling ---------------------------------------------------------------------------------------------------
 
     def is_newer(self, created: int | None) -> bool:
-        """Whether a Run of that moment (milliseconds) is newer than this pool, so that no other can have begun it. Should a clock
-        that was set back make that wrong, the Run is submitted once too often, which its journal notices.
-        """
+        """Whether no other can have begun a Run of that moment. Submitting one that was begun after all changes nothing."""
         return self._exclusive and created is not None and created > self._opened
 
     async def progress(self, uid: str) -> Progress | None:

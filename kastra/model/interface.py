@@ -14,6 +14,7 @@ Read next: `kastra.model.scripted`, the smallest implementation, then `kastra.ag
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, NotRequired, Protocol, Required, TypedDict
 
 import orjson
@@ -295,7 +296,7 @@ class StreamingModel(Model, Protocol):
 
 
 class PiecewiseModel(StreamingModel, Protocol):
-    """A model that hands on at once what arrived at once, as those over a wire do. Who overrides its `stream` overrides both."""
+    """A model that hands on at once what arrived at once, as those over a wire do."""
 
     def pieces(self, request: ModelRequest) -> ModelPieces:
         """As `stream`, with the same chunks."""
@@ -318,10 +319,18 @@ def stream(model: Model, request: ModelRequest) -> ModelStream:
 def pieces(model: Model, request: ModelRequest) -> ModelPieces:
     """As `stream`, with what arrived at once in one piece: less work, where somebody reads all of it anyway."""
     own: Callable[[ModelRequest], ModelPieces] | None = getattr(model, "pieces", None)
-    if own is not None:
+    if own is not None and _are_its_own(type(model)):
         return own(request)
     streams: Callable[[ModelRequest], ModelStream] | None = getattr(model, "stream", None)
     return _at_once(model, request) if streams is None else _each(streams(request))
+
+
+@lru_cache(maxsize=64)
+def _are_its_own(kind: type) -> bool:
+    """Whether the pieces of a class are those of its stream: a subclass may have replaced the stream alone."""
+    return next(
+        (name == "pieces" for base in kind.__mro__ for name in ("pieces", "stream") if name in vars(base)), True
+    )
 
 
 async def one_by_one(arriving: ModelPieces) -> ModelStream:

@@ -38,7 +38,7 @@ from .recorder import Recorder
 from .references import INDEX, Resolver, reference_index, references_unchanged, referrers
 from .strays import EVERY, file_of, strays
 from .token_bucket import TokenBucket
-from .turns import Turns
+from .turns import CROWD, Turns
 from .views import TypedView, Views
 from .workqueue import Workqueue
 from .writer import ObservedClient
@@ -266,9 +266,9 @@ class Manager:
         """The names of all controllers, in the order in which they were added."""
         return tuple(self._controllers)
 
-    def waiting(self, name: str) -> int:
-        """How many requests wait in the queue of a controller; 0 if there is none."""
-        return len(self._controllers[name].queue) if name in self._controllers else 0
+    def crowded(self, name: str) -> bool:
+        """Whether so much waits for that controller, if there is one, that what only shows what goes on should wait."""
+        return name in self._controllers and len(self._controllers[name].queue) >= CROWD
 
     async def remove(self, name: str) -> None:
         """Take a controller away, and return when what it has in work has ended. Objects stay as they are.

@@ -13,6 +13,9 @@ from collections import deque
 AT_ONCE = 1
 """Passes in one turn, each of a millisecond at most, as a rule. More in one make who asks the API wait longer, and are no faster."""
 
+CROWD = 64
+"""Requests that wait for one controller, from which on it is crowded."""
+
 
 class Turns:
     """Hands out the places for passes of one event loop, in the order of asking."""

@@ -33,7 +33,7 @@ def test_lists_are_separated_by_commas_or_spaces_in_the_environment(tmp_path: Pa
     [
         ("worker = 2\n", "worker: no such setting"),
         ("concurrent_runs = 0\n", "must be at least 1"),
-        ('concurrent_runs = "many"\n', "invalid literal"),
+        ('concurrent_runs = "many"\n', "must be a whole number"),
         ("log_level = 3\n", "must be a text"),
         ('serve_controllers = "some"\n', "must be one of all, builtin, none"),
         ("workers = \n", "kastra.toml"),

@@ -336,7 +336,7 @@ def parts_of(path: str) -> list[str]:
         raise unfit(f"path {path[:200]!r}: must be relative to the tool's folder, without a slash in front")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise unfit(f"path {path[:200]!r}: '..' is not allowed; paths begin at the tool's folder")
+        raise unfit(f"path {path[:200]!r}: '..' is not allowed; paths stay below their folder")
     if len(parts) > MAX_LEVELS:
         raise unfit(f"path: more than {MAX_LEVELS} levels")
     return parts

@@ -19,6 +19,7 @@ from kastra.model.interface import (
     ModelChunk,
     ModelConfig,
     ModelError,
+    ModelPieces,
     ModelRequest,
     ModelResponse,
     ModelServices,
@@ -52,6 +53,31 @@ async def read(model: Model) -> list[Sequence[ModelChunk]]:
 
 def texts(chunks: Sequence[ModelChunk]) -> list[str]:
     return [chunk.text for chunk in chunks if isinstance(chunk, TextDelta)]
+
+
+class Wire:
+    """A model that has both."""
+
+    async def generate(self, request: ModelRequest) -> ModelResponse:
+        return ModelResponse("wire")
+
+    async def stream(self, request: ModelRequest) -> ModelStream:
+        yield TextDelta("wire")
+
+    async def pieces(self, request: ModelRequest) -> ModelPieces:
+        yield (TextDelta("wire"),)
+
+
+class Replaced(Wire):
+    """One whose author knows of `stream` alone."""
+
+    async def stream(self, request: ModelRequest) -> ModelStream:
+        yield TextDelta("replaced")
+
+
+async def test_a_stream_that_a_subclass_replaced_is_not_passed_over() -> None:
+    assert await read(Wire()) == [(TextDelta("wire"),)]
+    assert await read(Replaced()) == [(TextDelta("replaced"),)]
 
 
 @WIRES
